@@ -18,6 +18,7 @@ from siftune.curate.commands.option_help import option_texts, short_prose
 from siftune.curate.commands.option_types import is_repeated, metavar_of, value_of
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.option_values import is_required
 from siftune.curate.core.ranges import types_of, types_with_ranges, within_of
 from siftune.curate.core.registry import (
     closest,
@@ -342,7 +343,7 @@ def _context() -> click.Context:
 
 
 def _option(name: str, field: Field[Any], hint: Any, text: str) -> click.Option:
-    required = _is_required(field)
+    required = is_required(field)
     notes = [] if required or _shown(field) == "" else [f"default: {_shown(field)}"]
     ranges = {_LARGEST.sub("", str(allowed)): None for allowed in within_of(hint)}
     notes += [] if name == "seed" else ranges
@@ -354,10 +355,6 @@ def _option(name: str, field: Field[Any], hint: Any, text: str) -> click.Option:
         metavar=metavar_of(hint),
         help=" ".join([text, *([f"[{'; '.join(notes)}]"] if notes else [])]).strip(),
     )
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _shown(field: Field[Any]) -> Any:
@@ -385,7 +382,7 @@ def example_line(words: str, component: type[Any], out: str = "run") -> str:
     A component names in ``one_of`` options of which it needs one, the usual one first.
     """
     known = options(component)
-    needed = [name for name, field in known.items() if _is_required(field)]
+    needed = [name for name, field in known.items() if is_required(field)]
     needed += getattr(component, "one_of", ())[:1]
     values = _EXAMPLES | dict(getattr(component, "example", ()))
     given = [f"{_flag(name)} {values.get(name, 'VALUE')}" for name in needed]

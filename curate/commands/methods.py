@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field
+from dataclasses import Field
 from functools import cache
 from inspect import cleandoc
 from typing import Any, Final, TypeAlias
@@ -21,6 +21,7 @@ from siftune.curate.commands.option_help import prose_of
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.markdown import table
+from siftune.curate.core.option_values import is_required
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.packaged_recipes import PRESETS
 
@@ -132,7 +133,7 @@ def _needs(
     for option, field in registry.options(component).items():
         if option == "model":
             yield _model(field)
-        elif _required(field):
+        elif is_required(field):
             yield _NAMED.get(option, f"the option {option}")
     needs = declared.get("needs")  # literally, or a property that reads options
     columns = _columns(group, name, component) if needs is None else needs
@@ -147,7 +148,7 @@ def _needs(
 def _model(field: Field[Any]) -> str:
     if isinstance(field.default, str):
         return f"a model (default {field.default})"
-    return "a model (model)" if _required(field) else "a model (default: the packaged one)"
+    return "a model (model)" if is_required(field) else "a model (default: the packaged one)"
 
 
 def _columns(group: str, name: str, component: type[Any]) -> Iterable[str]:
@@ -157,7 +158,7 @@ def _columns(group: str, name: str, component: type[Any]) -> Iterable[str]:
     """
     if group == "curate.scorers" and "def needs(" not in _text(group, name):
         return ()
-    needed = [key for key, field in registry.options(component).items() if _required(field)]
+    needed = [key for key, field in registry.options(component).items() if is_required(field)]
     given = {
         **dict.fromkeys(needed, "id"),
         **dict.fromkeys(getattr(component, "one_of", ())[:1], 1),
@@ -167,10 +168,6 @@ def _columns(group: str, name: str, component: type[Any]) -> Iterable[str]:
     except UsageError:  # an option without a default is no column
         return ()
     return tuple(getattr(made, "needs", ()))
-
-
-def _required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _cost(component: type[Any], declared: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from siftune.curate.commands.option_help import option_texts
+from siftune.curate.core.option_values import is_required
 from siftune.curate.core.ranges import Within
 from siftune.curate.core.registry import find, options, summary, usable
 from siftune.curate.files.source_spec import PAIRINGS
@@ -102,11 +103,7 @@ def options_schema(component: type[Any], shared: Mapping[str, str] | None = None
         name: _option(type_schema(hints[name]), field, texts.get(name))
         for name, field in known.items()
     }
-    required = [
-        name
-        for name, field in known.items()
-        if field.default is MISSING and field.default_factory is MISSING
-    ]
+    required = [name for name, field in known.items() if is_required(field)]
     return {"type": "object", "properties": properties, "required": required}
 
 

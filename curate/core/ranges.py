@@ -1,6 +1,6 @@
 """Types of options that are numbers within a range, such as `Count`, or texts that are parsed.
 
-A field annotated with one of them is checked where options of users are (`core.registry`);
+A field annotated with one of them is checked where options of users are (`core.option_values`);
 for Python it stays an ``int``, a ``float`` or a ``str``.
 """
 

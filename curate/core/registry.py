@@ -8,12 +8,12 @@ import pkgutil
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import ModuleType
+from typing import Any
 
 from siftune.curate.core import installed
 from siftune.curate.core.adapted import Checked, adapter_modules
@@ -26,8 +26,8 @@ from siftune.curate.core.custom_file import (
     is_custom,
 )
 from siftune.curate.core.errors import UsageError, closest
+from siftune.curate.core.option_values import check_value, is_required
 from siftune.curate.core.outline import outline
-from siftune.curate.core.ranges import outside, types_of, types_with_ranges
 from siftune.curate.core.terminal import echo
 
 __all__ = [
@@ -145,7 +145,6 @@ def _module(group: str, name: str) -> str:
     return f"siftune.{package}.{name}"
 
 
-_SHOWN = 200  # characters of a value that is refused
 _SUPPORT = {"types"}  # modules of a component folder that hold shapes, not a component
 
 
@@ -264,13 +263,13 @@ def checked(component: type[Any], given: Mapping[str, Any], name: str = "") -> A
     for key in given:
         if key not in known:
             raise UsageError(f"{name} has no option {key!r}; {_instead(component, key)}")
-    missing = [key for key, field in known.items() if _required(field) and key not in given]
+    missing = [key for key, field in known.items() if is_required(field) and key not in given]
     if missing:
         renamed = getattr(component, "renamed", ())
         before = [old for old, new in renamed if new == missing[0] and old in given]
         note = f" ({before[0]!r} has another meaning now)" if before else ""
         raise MissingOptionError.of(name, missing[0], note=note)
-    values = {key: _checked(component, key, value, name) for key, value in given.items()}
+    values = {key: check_value(component, key, value, name) for key, value in given.items()}
     try:
         return component._made_of(values) if issubclass(component, Checked) else component(**values)
     except ValueError as error:
@@ -357,53 +356,6 @@ def code_of(group: str, name: str, *more: str, alone: Iterable[str] = ()) -> str
         return custom_text(name) + code_hash(*own, *modules, alone=alone)
     module = _points(group)[name].module if name in _points(group) else _module(group, name)
     return code_hash(module, *more, alone=alone)
-
-
-def field_type(hint: Any) -> str:
-    """A type as users write it, without None."""
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(field_type(one) for one in get_args(hint) if one is not NoneType)
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
-
-
-def _required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _checked(component: type[Any], key: str, value: Any, name: str) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError  # heavy; `--help` needs none
-
-    hint = types_of(component)[key]
-    if isinstance(value, bool) and bool not in (hint, *get_args(hint)) and hint is not Any:
-        raise UsageError(f"{name}: {key}: expected {field_type(hint)}, got {value}")
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    lists = any(get_origin(kind) is tuple for kind in kinds)
-    if isinstance(value, str) and lists and str not in kinds:
-        raise UsageError(
-            f"{name}: {key}: expected a list, such as {value.split(',')}, got {_short(value)}"
-        )
-    config = ConfigDict(strict=False, allow_inf_nan=False)  # no option means NaN or infinity
-    try:
-        found = TypeAdapter(hint, config=config).validate_python(value)
-    except ValidationError as error:
-        if hasattr(value, "save_pretrained"):  # a tokenizer or model of transformers
-            raise UsageError(
-                f"{name}: {key}: expected a name or a folder, got a {type(value).__name__} in "
-                "memory: write it with its save_pretrained(FOLDER), and give the folder"
-            ) from None
-        problem = error.errors()[0]["msg"]
-        raise UsageError(f"{name}: {key}: {problem} (got {_short(value)})") from None
-    wrong = outside(types_with_ranges(component)[key], found)
-    if wrong is not None:
-        raise UsageError(f"{name}: {key}: {wrong}")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _rebuilt(group: str, name: str, options: Mapping[str, Any]) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING
 from typing import Any, Final
 
 import orjson
 import polars as pl
 
 from siftune.curate.core import registry
+from siftune.curate.core.option_values import is_required
 from siftune.curate.core.registry import build
 from siftune.curate.dedup.benchmark_items import read_items
 from siftune.curate.profiling.scoring import (
@@ -284,13 +284,9 @@ def _flagging() -> Iterator[str]:
         component = registry.find("curate.scorers", name)
         if name in _PRIVATE or not hasattr(component, "flags"):
             continue
-        free = not any(map(_required, registry.options(component).values()))
+        free = not any(map(is_required, registry.options(component).values()))
         if free and component.needs == ("messages",):
             yield name
-
-
-def _required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _kinds(name: str, column: str, found: Mapping[str, pl.DataFrame]) -> list[Facts]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from copy import deepcopy
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -13,6 +12,7 @@ from siftune.curate.core import registry
 from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.curate.core.custom import name_in_texts
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.option_values import is_required
 from siftune.curate.models.precision import Precision
 
 __all__ = [
@@ -316,7 +316,7 @@ def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:
     if not options.keys() <= known.keys():
         return  # that is told first, with what it may have been meant to be
     for key, field in known.items():
-        if field.default is MISSING and field.default_factory is MISSING and key not in options:
+        if is_required(field) and key not in options:
             raise UsageError(
                 f"{reward} needs the option {key!r}; "
                 f"set it with --reward-options '{{{key}: VALUE}}'"
