@@ -55,6 +55,9 @@ class LabelNoise:
     than 50 pairs of 10 prompts, and without the text of an answer, all are null. Nothing is
     downloaded and no language model runs.
 
+    Where each prompt has a single pair, only the regression is left: on AlpacaEval's annotations it
+    then found planted flips about as well as "the longer answer is the better one" does.
+
     Not for sets of fewer than 50 pairs, nor sets in which one bias made all labels: it finds what
     differs from the rest.
 

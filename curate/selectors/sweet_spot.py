@@ -80,15 +80,18 @@ class SweetSpot:
                 **dict(self._texts(table)),
             }
         ).with_row_index("at")
-        turned = (frame["high"] < frame["low"]).fill_null(False)
+        known = frame.filter(pl.all_horizontal(pl.col("group", "high", "low").is_not_null()))
+        known = _one_score_an_answer(known)
+        turned = pl.Series([False]).new_from_index(0, table.height)
         if self.flip:
-            frame = _exchanged(frame, turned)
-        known = pl.all_horizontal(pl.col("group", "high", "low").is_not_null())
+            wrong = known["high"] < known["low"]
+            turned[known["at"].filter(wrong).to_list()] = True
+            known = _exchanged(known, wrong)
         reasons = np.array(["not_scored"] * table.height, dtype=object)
         shown: list[dict[str, Any] | None] = [None] * table.height
         rank = np.empty(table.height, np.int64)
         rank[tie_order(table)] = np.arange(table.height)
-        for (_,), rows in frame.filter(known).group_by("group", maintain_order=True):
+        for (_,), rows in known.group_by("group", maintain_order=True):
             self._decide(rows, rank, reasons, shown)
         keep = reasons == "sweet_spot"
         decided = decide(keep, reasons.tolist(), shown)
@@ -113,12 +116,9 @@ class SweetSpot:
                 rows.select(text="rejected_text", score="low"),
             ]
         )
-        distinct = answers.group_by("text").agg(pl.col("score").median())
+        distinct = answers.unique()
         target = below_mean(distinct["score"].sort().to_numpy(), self.deviations)
-        high, low = (
-            rows[f"{side}_text"].replace_strict(distinct["text"], distinct["score"]).to_numpy()
-            for side in ("chosen", "rejected")
-        )
+        high, low = (rows[name].to_numpy() for name in ("high", "low"))
         at = rows["at"].to_numpy()
         best = (high == distinct["score"].max()) & (low < high)
         order = np.lexsort((rank[at], low, np.abs(low - target), ~best))
@@ -126,6 +126,19 @@ class SweetSpot:
             named = "not_nearest" if place else "sweet_spot"
             reasons[at[one]] = named if best[one] else "not_best_chosen"
             shown[int(at[one])] = {"rejected": float(low[one]), "target": float(target)}
+
+
+def _one_score_an_answer(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the median score of each answer, over all pairs of its group that have it."""
+    sides = (("chosen_text", "high"), ("rejected_text", "low"))
+    each = pl.concat([rows.select("group", text=text, score=score) for text, score in sides])
+    medians = each.group_by("group", "text").agg(pl.col("score").median())
+    for text, score in sides:
+        found = medians.rename({"text": text, "score": score})
+        rows = rows.drop(score).join(
+            found, on=["group", text], how="left", maintain_order="left", nulls_equal=True
+        )
+    return rows
 
 
 def _exchanged(frame: pl.DataFrame, turned: pl.Series) -> pl.DataFrame:

@@ -196,6 +196,14 @@ def test_sweet_spot_takes_the_best_of_all_answers_or_no_pair() -> None:
     assert sides == ["C", "A"]
     assert made["digest"][1] != rows["digest"][1]
     assert made["digest"][0] == rows["digest"][0]
+    # the pairs score B differently, and C by its median: a pair is turned by that, not by its own
+    scores = {"rm_chosen": [-3.0, -3.0, -0.5], "rm_rejected": [-2.0, -4.0, 0.0]}
+    made = build("curate.selectors", "sweet_spot", {**given, "flip": True})(
+        rows.with_columns(**{name: pl.Series(values) for name, values in scores.items()})
+    )
+    # A -3, B -1.25, C -2: the best is B; μ - 2σ is -3.52
+    assert list(made["reason"]) == ["sweet_spot", "not_best_chosen", "not_nearest"]
+    assert [made["chosen"][at][0]["content"] for at in range(3)] == ["B", "A", "B"]
 
 
 def test_sweet_spot_keeps_no_pair_whose_rejected_answer_is_as_good() -> None:
