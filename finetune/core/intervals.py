@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["HIGH", "LOW", "as_text", "bootstrap_interval", "with_interval"]
+__all__ = ["HIGH", "LOW", "as_text", "bootstrap_interval", "with_correlation", "with_interval"]
 
 LOW: Final = "_low"
 HIGH: Final = "_high"
@@ -54,6 +54,55 @@ def with_interval(
         return mean
     low, high = bootstrap_interval(values, clusters, weights)
     return {**mean, f"{name}{LOW}": low, f"{name}{HIGH}": high}
+
+
+def with_correlation(
+    name: str,
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Any],
+    *,
+    ranks: bool = False,
+) -> dict[str, float]:
+    """``name`` and the ends of its 95 % interval: a correlation, resampled by clusters.
+
+    Pearson's, or with ``ranks`` Spearman's, whose ranks are those among all values (equal values
+    share their mean rank) in every resample. Where a side does not vary there is none.
+
+    >>> with_correlation("r", [1, 2, 3], [1, 4, 9], "aaa", ranks=True)
+    {'r': 1.0}
+    """
+    sides = [np.asarray(one, float) for one in (first, second)]
+    if ranks:
+        sides = [_ranks(one) for one in sides]
+    if any(np.ptp(one) == 0 for one in sides):
+        return {}
+    x, y = (one - one.mean() for one in sides)
+    columns = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y])
+    _, cluster = np.unique(np.asarray(list(clusters)), return_inverse=True)
+    sums = np.stack([np.bincount(cluster, weights=column) for column in columns])
+    found = {name: float(_correlation(sums.sum(1)))}
+    if sums.shape[1] < 2:
+        return found
+    drawn = np.random.default_rng(0).integers(sums.shape[1], size=(_RESAMPLES, sums.shape[1]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        resampled = _correlation(sums[:, drawn].sum(2))
+    low, high = np.nanquantile(resampled, [0.025, 0.975])  # one that does not vary has none
+    return {**found, f"{name}{LOW}": float(low), f"{name}{HIGH}": float(high)}
+
+
+def _correlation(sums: np.ndarray[Any, Any]) -> Any:
+    """Correlation from count, sums, sums of squares and of products."""
+    count, x, y, xx, yy, xy = sums
+    return (count * xy - x * y) / np.sqrt((count * xx - x * x) * (count * yy - y * y))
+
+
+def _ranks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Ranks from 1; equal values share their mean rank."""
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    means: np.ndarray[Any, Any] = (last - (counts - 1) / 2)[at]
+    return means
 
 
 def as_text(metrics: Mapping[str, float]) -> dict[str, str]:

@@ -37,7 +37,11 @@ class Dropped:
 
 
 def drop_bad(
-    table: pl.DataFrame, bad: pl.DataFrame, on_bad: OnBad, source: Path | str = "rows"
+    table: pl.DataFrame,
+    bad: pl.DataFrame,
+    on_bad: OnBad,
+    source: Path | str = "rows",
+    use: str = "trained on",
 ) -> pl.DataFrame:
     """``table`` without the rows that ``bad`` (``id, reason``) names.
 
@@ -50,12 +54,13 @@ def drop_bad(
     left = table.join(bad.select("id"), on="id", how="anti", maintain_order="left")
     if left.is_empty():
         raise DataError(
-            f"{source}: no row is left to train on: {_counted(bad)}{_as_answers(table)}"
+            f"{source}: no row is left to be {use}: {_counted(bad, use)}{_as_answers(table)}"
         )
     if on_bad == "refuse":
         drop = "leave them out with --on-bad drop (on_bad: drop in a recipe)"
+        counted = _counted(bad, use)
         raise DataError(
-            f"{source}: {_counted(bad)}; mend or select them away, or {drop}{_as_answers(table)}"
+            f"{source}: {counted}; mend or select them away, or {drop}{_as_answers(table)}"
         )
     return left
 
@@ -76,13 +81,13 @@ def _as_answers(table: pl.DataFrame) -> str:
     )
 
 
-def _counted(bad: pl.DataFrame) -> str:
+def _counted(bad: pl.DataFrame, use: str) -> str:
     reasons = []
     for (reason,), rows in bad.group_by("reason", maintain_order=True):
         names = ", ".join(rows["id"].head(_SHOWN))
         more = ", ..." if rows.height > _SHOWN else ""
         reasons.append(f"{rows.height} {reason} ({names}{more})")
-    return f"{bad['id'].n_unique()} rows cannot be trained on: {'; '.join(reasons)}"
+    return f"{bad['id'].n_unique()} rows cannot be {use}: {'; '.join(reasons)}"
 
 
 def dropped_of(*parts: pl.DataFrame) -> Dropped:

@@ -35,6 +35,7 @@ __all__ = [
     "check_padding",
     "check_precision",
     "check_reward_head",
+    "check_shortened",
     "check_steps",
     "check_template",
     "check_texts",
@@ -295,3 +296,8 @@ def check_cut(ids: Sequence[str], lengths: Sequence[int], max_length: int | None
         return []
     cut = [key for key, length in zip(ids, lengths, strict=True) if length > max_length]
     return _about(cut, f"max_length {max_length} cuts off the end", "raise it or select shorter")
+
+
+def check_shortened(ids: Sequence[str], max_length: int) -> list[Problem]:
+    """Rows whose prompt loses its start so that the answer fits within ``max_length``."""
+    return _about(ids, f"max_length {max_length} cuts off the start of the prompt", "raise it")

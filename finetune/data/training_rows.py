@@ -42,6 +42,7 @@ __all__ = [
     "length_of",
     "load",
     "prompt_keys",
+    "texts_of",
     "to_conversations",
     "to_pairs",
     "to_prompts",
@@ -287,6 +288,15 @@ def prompt_keys(table: pl.DataFrame) -> pl.Series:
     tools = (tools_of(extra) for extra in extras_of(table))
     keys = [text + (dump(own) if own else "") for text, own in zip(texts, tools, strict=True)]
     return pl.Series("prompt_key", [_digest(key) for key in keys], dtype=pl.String)
+
+
+def texts_of(table: pl.DataFrame, name: str) -> list[str | None]:
+    """The column ``name`` of each row as text, or the field of that name of the raw row."""
+    if name in table.columns:
+        values = table[name].to_list()
+    else:
+        values = [extra.get(name) for extra in raw_fields(table)]
+    return [None if value is None else str(value) for value in values]
 
 
 def _digest(text: str) -> str:

@@ -27,6 +27,7 @@ def pairs_by_log_ratio(
     table: pl.DataFrame,
     batch_size: int,
     source: Path | str,
+    on_bad: training_rows.OnBad = "drop",
 ) -> list[dict[str, Any]]:
     """One object a pair, in order: the reward of both answers, and whether chosen has the higher.
 
@@ -35,9 +36,12 @@ def pairs_by_log_ratio(
     al. 2023, arXiv:2305.18290, equation 5). Without a reference it is ``log π`` alone. ``correct``
     is 1 where the chosen answer has the higher, 0.5 where they are equal, None with a ``reason``
     where a pair cannot be read or does not fit the model.
+
+    Raises:
+        DataError: there is such a pair and ``on_bad`` is ``refuse``.
     """
     limit = positions_of(model.config)
-    read = encode_rows(table, tokenizer, max_length=limit, on_bad="drop", source=source)
+    read = encode_rows(table, tokenizer, max_length=limit, on_bad=on_bad, source=source)
     pairs = read.ids
     first = torch.tensor([[*pairs[0].prompt, *pairs[0].answers[0]][:16]], device=model.device)
     check_head(model, first)
@@ -59,7 +63,7 @@ def pairs_by_log_ratio(
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Pair accuracy and the mean margin in nats; ``unscored`` counts pairs that have none."""
     ranked = [row for row in rows if row["correct"] is not None]
-    found = {**accuracy(ranked), "unscored": len(rows) - len(ranked)}
+    found = accuracy(rows) | {"unscored": len(rows) - len(ranked)}
     return found | ({"margin": statistics.fmean(row["margin"] for row in ranked)} if ranked else {})
 
 

@@ -36,6 +36,11 @@ WORDS: Final = {
     "longer_wins": "held-out pairs whose chosen answer is the longer one",
     "near_accuracy": "the same of pairs with answers of nearly equal length",
     "near_longer_wins": "those of them whose chosen answer is the longer one",
+    "right": "held-out pairs that are ranked right, where a tie is not",
+    "ties": "held-out pairs whose rewards are equal, which the accuracy leaves out",
+    "cut": "held-out pairs whose prompt lost its start to fit the model",
+    "length_spearman": "rank correlation of the reward with the length of an answer",
+    "length_pearson": "correlation of the reward with the length of an answer",
     "ended": "answers that end before the most tokens",
     "kl_k1": "KL by its other estimate, which can be below 0",
     "rows": "prompts",
@@ -101,7 +106,9 @@ def evaluation_lines(result: TrainResult) -> list[str]:
     """Summary of an evaluation: its main numbers, and the file of the rest."""
     found = as_text(result.metrics)
     listed = [name for name in WORDS if name in found][:_MOST]
-    missing = [name for name in ("unanswered", "unscored") if result.metrics.get(name)]
+    missing = [
+        name for name in ("unanswered", "unscored", "ties", "cut") if result.metrics.get(name)
+    ]
     return [
         f"{result.model}: {result.rows:,} rows",
         *(f"  {WORDS[name]}: {found[name]}" for name in dict.fromkeys([*listed, *missing])),

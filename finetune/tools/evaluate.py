@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import polars as pl
 
+from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Seed
 from siftune.curate.core.schema import KINDS
 from siftune.curate.files.atomic import write_json, write_text
@@ -31,7 +32,8 @@ from siftune.finetune.models.precision import (
 __all__ = ["MEASURES", "Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
 
 _COMMAND: Final = "finetune evaluate"
-_Found: TypeAlias = tuple[list[dict[str, Any]], dict[str, float]]  # one object a row, and means
+_Means: TypeAlias = dict[str, float]
+_Found: TypeAlias = tuple[list[dict[str, Any]], _Means]  # one object a row, and means
 MEASURES: Final = (
     "exact_match",
     "contains",
@@ -58,12 +60,20 @@ class Evaluate:
     can depend on the prompts that share its batch, by rounding: for the same answers keep
     ``batch_size``.
 
+    A prompt that is too long for a reward model loses its start, which ``cut`` counts; an answer is
+    never cut. Pairs whose rewards are equal are counted as ``ties``, and are neither right nor
+    wrong in ``accuracy``.
+
     Options:
         model: Model to evaluate: a folder, a name of `siftune models list`, or a name on the hub.
         reference: Model that the KL of the answers, and the log-ratios of pairs, are measured from.
         reward: Folder of a reward model that scores the answers.
         judge_pairs: Have a causal model rank held-out pairs by its implicit reward, in place of
             answering prompts.
+        by: Column, or field of the raw rows, with a category of each pair: the accuracy is shown
+            for each of them as well.
+        on_bad: Pairs that a model cannot compare, as an answer does not fit: end the command
+            (refuse), or list them without a reward and count them as ``unscored`` (drop).
         batch_size: Number of prompts answered at once.
         precision: Number format of all models: fp32, bf16, or bf16 where the processor multiplies
             it (auto).
@@ -76,6 +86,8 @@ class Evaluate:
     max_new_tokens: Count = 64
     limit: Natural = 0
     judge_pairs: bool = False
+    by: str | None = None
+    on_bad: training_rows.OnBad = "drop"
     batch_size: Count = 16
     seed: Seed = 0
     precision: Precision = "auto"
@@ -90,6 +102,8 @@ class Evaluate:
         judges = loading.is_reward_model(self.model)
         by_ratio = self.judge_pairs and not judges
         report(self.precision, ["the models"] if not by_ratio or self.precision == "bf16" else [])
+        if self.by is not None and not (judges or by_ratio):
+            raise UsageError("by: only pairs have an accuracy by category; give a reward model")
         how = self._ranked if judges else self._ranked_by_ratio if by_ratio else self._asked
         found, means = how(rows)
         facts = {
@@ -137,16 +151,34 @@ class Evaluate:
             for name in (self.model, self.reference)
         )
         tokenizer = loading.load_tokenizer(self.model)
-        found = pairs_by_log_ratio(model, reference, tokenizer, table, self.batch_size, rows)
-        return found, of_pairs(found)
+        found = pairs_by_log_ratio(
+            model, reference, tokenizer, table, self.batch_size, rows, self.on_bad
+        )
+        return self._by_category(found, table, of_pairs)
 
     def _ranked(self, rows: Path) -> _Found:
         from siftune.finetune.evaluation.pair_accuracy import accuracy, scored_pairs
 
         table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
         model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
-        found = scored_pairs(model, loading.load_tokenizer(self.model), table, self.batch_size)
-        return found, accuracy(found)
+        tokenizer = loading.load_tokenizer(self.model)
+        found = scored_pairs(
+            model, tokenizer, table, self.batch_size, on_bad=self.on_bad, source=rows
+        )
+        return self._by_category(found, table, accuracy)
+
+    def _by_category(
+        self, found: list[dict[str, Any]], table: pl.DataFrame, summarise: Callable[..., _Means]
+    ) -> _Found:
+        if self.by is None:
+            return found, summarise(found)
+        from siftune.finetune.evaluation.pair_accuracy import by_category
+
+        categories = training_rows.texts_of(table, self.by)
+        if all(one is None for one in categories):
+            raise UsageError(f"by: no row has the column or field {self.by!r}")
+        found = [row | {"category": one} for row, one in zip(found, categories, strict=True)]
+        return found, summarise(found) | by_category(found)
 
 
 def chosen_rows(table: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:

@@ -26,7 +26,12 @@ from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
-from siftune.finetune.evaluation.pair_accuracy import accuracy, encode_sides, scored_pairs
+from siftune.finetune.evaluation.pair_accuracy import (
+    accuracy,
+    encode_sides,
+    scored_pairs,
+    uncomparable,
+)
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
@@ -50,8 +55,9 @@ class RewardModel:
 
     Any backbone gets one number out (arXiv:2203.02155 has the loss, arXiv:2307.09288 the margin,
     arXiv:2312.09244 the term of ``center``). One without a chat template, as encoders are, reads
-    the turns with its separator after each. Texts are cut in evaluations as well; a pair
-    whose sides are then the same is refused, or left out with ``on_bad: drop``.
+    the turns with its separator after each. A prompt that is too long loses its start, in
+    evaluations as well; answers are never cut: a pair with one that does not fit, or whose sides
+    have the same tokens, is refused, or left out with ``on_bad: drop``.
 
     The share of held-out pairs ranked right is in ``evaluation.json`` beside that of preferring the
     longer answer, on all pairs and on those of nearly equal length. Parts of a batch
@@ -66,8 +72,8 @@ class RewardModel:
             is off.
         freeze: Number of the lowest layers that stay as they are, with the embeddings; 0 trains
             all.
-        max_length: Largest number of tokens of prompt and answer, cut at the end; by default what
-            the model takes, at most 1,024.
+        max_length: Largest number of tokens of prompt and answer; a longer prompt loses its start.
+            By default what the model takes, at most 1,024.
         options: Any other arguments of TRL's RewardConfig, by their names there.
     """
 
@@ -203,18 +209,16 @@ class RewardModel:
         pairs = training_rows.to_pairs(read)
         calls = check_calls(tokenizer, pairs, learned=False)
         preflight.refuse([*preflight.check_texts(tokenizer, pairs), *calls])
-        sides = encode_sides(tokenizer, pairs, None)
-        same = [
-            (row["id"], "same_within_max_length")
-            for row, (chosen, rejected) in zip(pairs, sides, strict=True)
-            if chosen[:length] == rejected[:length]
+        sides = encode_sides(tokenizer, pairs, length)
+        unread = uncomparable(pairs, sides)
+        used = training_rows.drop_bad(table, pl.concat([empty, unread]), self.on_bad, rows)
+        cut = [
+            row["id"]
+            for row, both in zip(pairs, sides, strict=True)
+            if any(one.cut and one.ids for one in both)
         ]
-        alike = pl.DataFrame(same, schema=training_rows.BAD_ROWS, orient="row")
-        used = training_rows.drop_bad(table, pl.concat([empty, alike]), self.on_bad, rows)
-        lengths = [max(map(len, both)) for both in sides]
-        ids = [row["id"] for row in pairs]
-        preflight.refuse(preflight.check_cut(ids, lengths, length))
-        return used, training_rows.dropped_of(empty, alike)
+        preflight.refuse(preflight.check_shortened(cut, length))
+        return used, training_rows.dropped_of(empty, unread)
 
     def _without_margin(self, table: pl.DataFrame) -> pl.DataFrame:
         if not self.use_margin:
@@ -238,8 +242,8 @@ class RewardModel:
 
         sides = encode_sides(tokenizer, training_rows.to_pairs(table), length)
         columns: dict[str, Any] = {
-            "chosen_ids": [chosen for chosen, _ in sides],
-            "rejected_ids": [rejected for _, rejected in sides],
+            "chosen_ids": [chosen.ids for chosen, _ in sides],
+            "rejected_ids": [rejected.ids for _, rejected in sides],
             ROW: list(range(len(sides))),
         }
         if self.use_margin:
@@ -317,4 +321,5 @@ class RewardModel:
 
     def scored(self, model: Any, tokenizer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
         """Both rewards of each pair, cut to what the tokenizer's model takes."""
-        return scored_pairs(model, tokenizer, table, max_length=tokenizer.model_max_length)
+        most = tokenizer.model_max_length
+        return scored_pairs(model, tokenizer, table, max_length=most, on_bad=self.on_bad)

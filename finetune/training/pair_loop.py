@@ -34,7 +34,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     means = {
         name: statistics.fmean(row[name] for row in rows) for name in _MEANS if name in rows[0]
     }
-    return {**accuracy(rows), **means}
+    return {**accuracy(rows, ties="half"), **means}
 
 
 class PairTrainer(PreferenceTrainer):

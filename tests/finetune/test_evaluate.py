@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from siftune.curate.chat.encoding import encode_answers
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.curate.text.answer_match import contains, exact_match
@@ -250,6 +250,36 @@ def test_a_reward_model_is_asked_which_side_is_better(
     assert judged.metrics["accuracy"] + back.metrics["accuracy"] == pytest.approx(1)
 
 
+def test_pairs_that_tie_or_do_not_fit_are_counted_and_categories_shown(
+    tiny_reward_dir: Path, tmp_path: Path
+) -> None:
+    answers = [("yes", "no", "easy"), ("x " * 300, "no", "easy"), ("same", "same ", "hard")]
+    answers += [("no", "yes, of course", "hard")]
+    rows = [
+        {
+            "prompt": "the cat " * 200 if at == 3 else "Say",
+            "chosen": chosen,
+            "rejected": rejected,
+            "subset": subset,
+        }
+        for at, (chosen, rejected, subset) in enumerate(answers)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = Evaluate(str(tiny_reward_dir), by="subset")(path, tmp_path / "out")
+    found = [json.loads(line) for line in (tmp_path / "out/rows.jsonl").read_text().splitlines()]
+    assert [row.get("reason") for row in found] == [None, "answer_over_max_length", None, None]
+    assert [row.get("cut") for row in found] == [False, None, False, True]
+    metrics = result.metrics
+    assert (metrics["pairs"], metrics["unscored"], metrics["cut"]) == (3, 1, 1)
+    assert (metrics["pairs/easy"], metrics["pairs/hard"]) == (1, 2)
+    assert metrics["accuracy/easy"] == found[0]["correct"]
+    with pytest.raises(DataError, match=r"rows cannot be compared: 1 answer_over_max_length"):
+        Evaluate(str(tiny_reward_dir), on_bad="refuse")(path, tmp_path / "no")
+    with pytest.raises(UsageError, match="by: no row has the column or field 'sub'"):
+        Evaluate(str(tiny_reward_dir), by="sub")(path, tmp_path / "no")
+
+
 def test_a_policy_judges_pairs_by_its_log_ratio_to_the_reference(
     other: Any, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
@@ -292,7 +322,8 @@ def test_a_policy_judges_pairs_by_its_log_ratio_to_the_reference(
         assert row["correct"] == float(row["margin"] > 0)
     assert (result.metrics["pairs"], result.metrics["unscored"]) == (2, 1)
     same = Evaluate(base, base, judge_pairs=True)(path, tmp_path / "same").metrics
-    assert (same["accuracy"], same["margin"]) == (0.5, 0.0)
+    assert (same["ties"], same["right"], same["margin"]) == (2, 0.0, 0.0)
+    assert "accuracy" not in same  # equal models rank nothing
 
 
 def test_what_is_saved_is_loaded_as_it_was(

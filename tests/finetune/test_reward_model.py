@@ -11,10 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
-from siftune.finetune.evaluation.pair_accuracy import accuracy, scored_pairs
+from siftune.finetune.data import training_rows
+from siftune.finetune.data.prompt_truncation import Scored
+from siftune.finetune.evaluation.pair_accuracy import (
+    accuracy,
+    encode_sides,
+    scored_pairs,
+    uncomparable,
+)
 from siftune.finetune.models.loading import load_causal, load_reward, load_tokenizer, read_facts
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.trainers.reward_model import RewardModel
@@ -109,7 +117,7 @@ def test_pairs_that_say_nothing_are_refused_by_name(
 ) -> None:
     path = tmp_path / "bad.parquet"
     long = "very " * 60
-    pairs([("a", "b", "c"), ("a", "b", "b"), ("a", "", "c"), (long, "b", "c")]).write_parquet(path)
+    pairs([("a", "b", "c"), ("a", "b", "b"), ("a", "", "c"), ("a", long, "c")]).write_parquet(path)
     with pytest.raises(DataError, match=r"chosen_is_rejected \(p:2\).*empty_chosen \(p:3\).*p:4"):
         reward(max_length=32)(path, tmp_path / "m")
 
@@ -205,8 +213,8 @@ def test_more_frozen_layers_than_there_are_is_refused(
 def test_a_model_is_judged_later_on_as_much_of_a_text_as_it_was_trained_on(
     reward: Callable[..., RewardModel], tmp_path: Path
 ) -> None:
-    path, long = tmp_path / "pairs.parquet", " and so on" * 20
-    pairs([("a", "b" + long, "c" + long)] * 2).write_parquet(path)
+    path, long = tmp_path / "pairs.parquet", "and so on " * 20
+    pairs([(long + "a", "b", "c")] * 2).write_parquet(path)
     reward(max_length=24, held_out=0.0)(path, tmp_path / "m")
     model, tokenizer = load_reward(tmp_path / "m"), load_tokenizer(tmp_path / "m")
     assert tokenizer.model_max_length == 24
@@ -217,6 +225,53 @@ def test_a_model_is_judged_later_on_as_much_of_a_text_as_it_was_trained_on(
     )
     assert whole == cut
     assert scored_pairs(model, tokenizer, table, max_length=100) != cut
+
+
+def test_a_long_prompt_loses_its_start_and_an_answer_nothing(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    causal, bert = load_tokenizer(tiny_model_dir), load_tokenizer(encoder(tmp_path / "bert"))
+    bert.chat_template = ENCODER
+    long = "the cat " * 40 + "blue"
+    table = pairs(
+        [(long, "hello red", "hello red green"), ("say", "the " * 30, "cat"), ("a", "b", "c")]
+    )
+    rows = training_rows.to_pairs(table)
+    for tokenizer in (causal, bert):
+        whole = encode_sides(tokenizer, rows, None)
+        most = len(whole[1][0].ids) - 2
+        cut = encode_sides(tokenizer, rows, most)
+        for one, full in zip(cut[0], whole[0], strict=True):
+            assert len(one.ids) == most
+            assert one.cut == len(full.ids) - most
+            first = int(tokenizer is bert)  # what an encoder's state is read from
+            assert one.ids == full.ids[:first] + full.ids[first - most :]
+        assert cut[2] == whole[2]
+    short = encode_sides(bert, rows, 8)
+    assert [len(one.ids) for one in short[0]] == [8, 8]
+    assert bert.decode(short[0][1].ids) == "[CLS] cat blue [SEP] hello red green [SEP]"
+    assert short[1] == (Scored([], 3), short[1][1])  # never half an answer
+    assert uncomparable(rows, short).rows() == [
+        ("p:2", "answer_over_max_length"),
+        ("p:3", "same_within_max_length"),  # two words that the encoder does not know
+    ]
+
+
+def test_pairs_that_a_length_makes_incomparable_are_refused_or_left_out(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    """Answers that differ in their last words only are told apart, however long the prompt is."""
+    long = "and so on " * 20
+    table = pairs([(long, "red", "blue"), ("a", long + "red", long + "blue"), ("c", "d", "e")])
+    path, heldout = tmp_path / "pairs.parquet", tmp_path / "held_out.parquet"
+    table.write_parquet(path)
+    with pytest.raises(DataError, match=r"1 rows cannot be trained on: 1 answer_over_max_.*p:2"):
+        reward(max_length=32)(path, tmp_path / "m")
+    pl.read_parquet(rows).head(8).write_parquet(heldout)
+    table.with_columns(id="q" + pl.col("id")).write_parquet(path)
+    given = {"max_length": 32, "eval_rows": str(path), "on_bad": "drop"}
+    found = reward(**given)(heldout, tmp_path / "m").metrics
+    assert (found["eval_pairs"], found["eval_unscored"], found["eval_cut"]) == (2, 1, 1)
 
 
 def test_an_answer_in_several_pairs_is_read_once_and_scored_in_each(
@@ -249,25 +304,55 @@ def test_an_adapter_is_merged_into_the_reward_model(
     assert before.embed_tokens.weight.equal(after.embed_tokens.weight)
 
 
-def test_accuracy_counts_ties_as_half_and_near_pairs_apart() -> None:
-    def row(key: str, correct: float, chosen: int, rejected: int, longer: float) -> dict[str, Any]:
-        return {
-            "prompt_key": key,
-            "correct": correct,
-            "chars_chosen": chosen,
-            "chars_rejected": rejected,
-            "longer": longer,
-        }
+def test_accuracy_leaves_ties_out_and_takes_near_pairs_apart() -> None:
+    def row(key: str, correct: float | None, chars: tuple[int, int], longer: float) -> Any:
+        rewards = {"reward_chosen": correct, "reward_rejected": 0.5}
+        lengths = {"chars_chosen": chars[0], "chars_rejected": chars[1]}
+        return {"prompt_key": key, "correct": correct, **rewards, **lengths, "longer": longer}
 
-    found = accuracy([row("a", 1, 100, 95, 1), row("a", 0.5, 90, 100, 0), row("b", 1, 10, 100, 0)])
-    assert found["accuracy"] == pytest.approx(2.5 / 3)
+    rows = [row("a", 1, (100, 95), 1), row("a", 0.5, (90, 100), 0), row("b", 0, (10, 100), 0)]
+    rows += [row("b", 1, (100, 100), 0.5), {"prompt_key": "c", "correct": None, "reason": "long"}]
+    found = accuracy(rows)
+    assert (found["pairs"], found["near_pairs"], found["unscored"]) == (4, 3, 1)
+    assert (found["ties"], found["near_ties"], found["longer_ties"]) == (1, 1, 1)
+    assert found["accuracy"] == pytest.approx(2 / 3)  # of three that are decided
+    assert found["right"] == pytest.approx(2 / 4)  # of all that have rewards
+    assert (found["accuracy_low"], found["accuracy_high"]) == (0.5, 1.0)  # only b drawn, only a
     assert found["longer_wins"] == pytest.approx(1 / 3)
-    assert (found["pairs"], found["near_pairs"]) == (3, 2)
-    assert found["near_accuracy"] == pytest.approx(0.75)
-    assert found["accuracy_low"] == pytest.approx(0.75)  # only prompt a drawn
-    assert found["accuracy_high"] == 1.0
-    assert (found["longer_wins_low"], found["longer_wins_high"]) == (0.0, 0.5)  # only b, only a
+    assert (found["longer_wins_low"], found["longer_wins_high"]) == (0.0, 0.5)
+    assert found["near_accuracy"] == 1.0
     assert found["near_longer_wins"] == pytest.approx(0.5)
+    halves = accuracy(rows, ties="half")
+    assert halves["accuracy"] == pytest.approx(2.5 / 4)
+    assert "accuracy" not in accuracy([rows[1]])  # nothing is decided: neither right nor wrong
+    assert accuracy([rows[1]])["right"] == 0
+
+
+def test_correlations_with_length_are_those_of_all_answers_by_value_and_by_rank() -> None:
+    rng = torch.Generator().manual_seed(0)
+    rewards = torch.randn(60, generator=rng).round(decimals=1)  # some are equal
+    chars = (rewards * 30 + 200 + 20 * torch.randn(60, generator=rng)).round()
+    rows = [
+        {
+            "prompt_key": f"{at // 3}",
+            "correct": 1.0,
+            "longer": 1.0,
+            "reward_chosen": float(rewards[at]),
+            "reward_rejected": float(rewards[at + 1]),
+            "chars_chosen": int(chars[at]),
+            "chars_rejected": int(chars[at + 1]),
+        }
+        for at in range(0, 60, 2)
+    ]
+    found = accuracy(rows)
+    both = torch.stack([rewards, chars])
+    ranks = torch.tensor([pl.Series(one.tolist()).rank().to_list() for one in both])
+    assert found["length_pearson"] == pytest.approx(float(torch.corrcoef(both)[0, 1]), abs=1e-5)
+    assert found["length_spearman"] == pytest.approx(float(torch.corrcoef(ranks)[0, 1]), abs=1e-5)
+    for name in ("length_pearson", "length_spearman"):
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"] < 1
+    flat = [{**row, "reward_chosen": 1.0, "reward_rejected": 1.0} for row in rows]
+    assert "length_pearson" not in accuracy(flat)  # what does not vary has none
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def test_reward_models_read_them(
     tokenizer: Any, table: Any, tiny_reward_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ((chosen, rejected),) = encode_sides(tokenizer, training_rows.to_pairs(table(PAIR)), None)
-    assert has_all(tokenizer.decode(chosen))
-    assert has_all(tokenizer.decode(rejected))
+    assert has_all(tokenizer.decode(chosen.ids))
+    assert has_all(tokenizer.decode(rejected.ids))
     (ids,) = RewardModel(str(tiny_reward_dir))._ids(
         ["yes"], training_rows.to_prompts(table(CONVERSATION))
     )
