@@ -38,6 +38,8 @@ _ADAPTERS: Final = {
     "curate.formats": "siftune.curate.records.custom_layouts:CheckedFormat",
     "curate.exports": "siftune.curate.records.custom_layouts:CheckedExport",
     "finetune.rewards": "siftune.finetune.rewards.types:CheckedReward",
+    "finetune.advantages": "siftune.finetune.advantages.types:CheckedAdvantage",
+    "finetune.policy_losses": "siftune.finetune.policy_losses.types:CheckedPolicyLoss",
     "finetune.losses.pair": "siftune.finetune.losses.custom_losses:CheckedPairLoss",
     "finetune.losses.unpaired": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
     "finetune.losses.token": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",

@@ -1,1 +1,1 @@
-"""How good an action was, beyond what was expected: one estimator a file."""
+"""How good a token was, beyond what was expected: one estimator a file."""

@@ -18,7 +18,10 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import Pace
 from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.core import distributed
+from siftune.finetune.core.masked import masked_sum
 from siftune.finetune.models.precision import machine_arguments
+from siftune.finetune.policy_losses.ppo_clip import PPOClip
+from siftune.finetune.policy_losses.types import PolicyBatch
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import kl_k1, kl_k3
 from siftune.finetune.rl.kl_stop import KLLimit, KLStop
@@ -63,9 +66,8 @@ def update(
         for part in (rollout.old.logps, rollout.old.values, rollout.advantages, rollout.returns)
     )
     new = model(tokens, options.temperature)
-    policy = ppo_losses.policy_loss(
-        new.logps, old, advantages, options.cliprange, options.dual_clip
-    )
+    batch = PolicyBatch(new.logps, old, advantages, mask)
+    policy = PPOClip(options.cliprange, options.dual_clip)(batch)
     value = ppo_losses.value_loss(new.values, old_values, returns, options.value_clip)
     with torch.no_grad():
         deviation = (torch.exp(new.logps - old) - 1).abs()
@@ -76,11 +78,9 @@ def update(
             "ppo/clipfrac": (deviation > options.cliprange).float(),
             "ppo/ratio_deviation": deviation,
         }
-        sums = {name: ppo_losses.masked_sum(values, mask) for name, values in each.items()}
-        moved = ppo_losses.masked_sum(kl_k1(old, new.logps).double(), mask)
-    loss = ppo_losses.masked_sum(policy, mask) + options.vf_coef * ppo_losses.masked_sum(
-        value, mask
-    )
+        sums = {name: masked_sum(values, mask) for name, values in each.items()}
+        moved = masked_sum(kl_k1(old, new.logps).double(), mask)
+    loss = masked_sum(policy, mask) + options.vf_coef * masked_sum(value, mask)
     return Update(loss, float(moved), sums, int(mask.sum()))
 
 
@@ -228,7 +228,7 @@ class Loop(FiniteSteps):
             part = tokens.take(rows).to(self.args.device)
             with self.accelerator.autocast():
                 found, _ = policy_scores(self.ac.policy, part, temperature=1.0)
-            nll = -ppo_losses.masked_sum(found["policy"], part.mask)
+            nll = -masked_sum(found["policy"], part.mask)
             self.means.add("loss/ptx", nll, int(part.mask.sum()))
             loss = options.ptx_coef * nll / count
             if not math.isfinite(loss.item()):

@@ -14,6 +14,8 @@ from torch import Tensor
 from siftune.curate.core.errors import SiftuneError
 from siftune.curate.text.sampling import Sampling, sample
 from siftune.finetune.advantages.gae import GAE
+from siftune.finetune.advantages.types import Rewarded
+from siftune.finetune.core.masked import masked_mean, masked_sum, whiten
 from siftune.finetune.rewards.types import Reward
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import kl_k1, kl_k3
@@ -79,7 +81,7 @@ class Rollout:
             "objective/kl": self.kl,
             "objective/kl_k3": self._a_completion(kl_k3(self.old.logps, self.ref_logps)),
             "objective/rlhf_reward": score - self.kl_coef * self.kl,
-            "objective/entropy": float(ppo_losses.masked_mean(self.entropy, mask)),
+            "objective/entropy": float(masked_mean(self.entropy, mask)),
             "value/explained_variance": ppo_losses.explained_variance(
                 self.old.values, self.returns, mask
             ),
@@ -90,7 +92,7 @@ class Rollout:
         }
 
     def _a_completion(self, kl: Tensor) -> float:
-        return float(ppo_losses.masked_sum(kl.double(), self.tokens.mask) / len(self.scores))
+        return float(masked_sum(kl.double(), self.tokens.mask) / len(self.scores))
 
     def minibatches(self, epoch: int, settings: Settings) -> list[Tensor]:
         """Row indices of each optimiser step of one pass; the first pass keeps the rows' order.
@@ -223,6 +225,8 @@ class Collector:
         options, mask = self.settings, tokens.mask
         penalised = score - options.missing_eos_penalty * (~ended)
         rewards = ppo_losses.token_rewards(penalised, kl_k1(old.logps, ref_logps), mask, kl_coef)
-        advantages = GAE(options.gamma, options.lam)(rewards, old.values, mask)
+        groups = torch.arange(len(score))
+        rewarded = Rewarded(penalised, rewards, mask, groups, old.values)
+        advantages = GAE(options.gamma, options.lam)(rewarded)
         returns = advantages + old.values
-        return ppo_losses.whiten(advantages, mask) if options.whiten else advantages, returns
+        return whiten(advantages, mask) if options.whiten else advantages, returns

@@ -490,7 +490,7 @@ MUTATIONS: dict[str, tuple[Any, str, Any]] = {
     "no temperature in the reference": (rollout, "policy_scores", always_at_temperature_one),
     "positions count padding": (Tokens, "positions", property(counted_with_padding)),
     "logits off by one": (policy_scores.__module__, "_before", one_to_the_right),
-    "whitened with the padding": (ppo_losses, "whiten", biased),
+    "whitened with the padding": (rollout, "whiten", biased),
     "dropout on": (ActorCritic, "train", torch.nn.Module.train),
 }
 

@@ -11,8 +11,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from siftune.finetune.advantages.gae import GAE
+from siftune.finetune.advantages.types import Rewarded
+from siftune.finetune.core.masked import masked_mean, masked_sum, whiten
+from siftune.finetune.policy_losses.ppo_clip import PPOClip
+from siftune.finetune.policy_losses.types import PolicyBatch
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.kl import AdaptiveKL, FixedKL, kl_k1, kl_k2, kl_k3
+
+
+def gae(gamma: float, lam: float, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    one = torch.arange(len(rewards))
+    return GAE(gamma, lam)(Rewarded(rewards.sum(1), rewards, mask, one, values))
+
+
+def ppo_clip(
+    logps: Tensor, old: Tensor, advantages: Tensor, clip: float = 0.2, dual: float | None = None
+) -> Tensor:
+    return PPOClip(clip, dual)(PolicyBatch(logps, old, advantages, torch.ones_like(old).bool()))
 
 
 def slow_gae(
@@ -48,7 +63,7 @@ def test_gae_is_the_double_sum_of_the_paper_with_gaps_skipped(
         slow_gae(r.tolist(), v.tolist(), m.tolist(), gamma, lam)
         for r, v, m in zip(rewards, values, mask, strict=True)
     ]
-    fast = GAE(gamma, lam)(rewards, values, mask)
+    fast = gae(gamma, lam, rewards, values, mask)
     assert torch.allclose(fast, torch.tensor(slow, dtype=torch.float64), atol=1e-12)
 
 
@@ -60,19 +75,22 @@ def test_with_lambda_one_the_advantage_is_reward_to_go_less_value(
     rewards, values, mask = trajectory
     to_go = rewards.masked_fill(~mask, 0).flip(1).cumsum(1).flip(1)
     expected = (to_go - values).masked_fill(~mask, 0)
-    assert torch.allclose(GAE(1, 1)(rewards, values, mask), expected, atol=1e-12)
+    assert torch.allclose(gae(1, 1, rewards, values, mask), expected, atol=1e-12)
 
 
 def test_with_lambda_zero_the_advantage_is_the_td_error() -> None:
     rewards, values = torch.tensor([[0.0, 1.0, 5.0]]), torch.tensor([[2.0, 3.0, 4.0]])
-    advantages = GAE(gamma=0.5, lam=0)(rewards, values, torch.ones(1, 3, dtype=torch.bool))
+    advantages = gae(0.5, 0, rewards, values, torch.ones(1, 3, dtype=torch.bool))
     assert advantages.tolist() == [[0 + 0.5 * 3 - 2, 1 + 0.5 * 4 - 3, 5 - 4]]
 
 
 def test_a_tool_token_between_two_steps_changes_nothing() -> None:
-    gae = GAE(0.9, 0.8)
-    plain = gae(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.ones(1, 2).bool())
+    plain = gae(
+        0.9, 0.8, torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.ones(1, 2).bool()
+    )
     gapped = gae(
+        0.9,
+        0.8,
         torch.tensor([[1.0, 77.0, 2.0]]),
         torch.tensor([[3.0, -99.0, 4.0]]),
         torch.tensor([[True, False, True]]),
@@ -129,19 +147,15 @@ def test_the_adaptive_controller_clips_the_error_at_a_fifth() -> None:
 def test_whitening_uses_the_unbiased_variance_of_valid_tokens_only() -> None:
     values = torch.tensor([[1.0, 3.0, 1e9], [5.0, float("nan"), 1e9]], dtype=torch.float64)
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    white = ppo_losses.whiten(values, mask)  # 1, 3, 5: mean 3, variance 8 / 2 = 4
+    white = whiten(values, mask)  # 1, 3, 5: mean 3, variance 8 / 2 = 4
     assert white[mask].tolist() == pytest.approx([-1, 0, 1])
     assert white[~mask].tolist() == [0, 0, 0]
-    assert ppo_losses.whiten(values, mask, shift=False)[mask].tolist() == pytest.approx(
-        [0.5, 1.5, 2.5]
-    )
+    assert whiten(values, mask, shift=False)[mask].tolist() == pytest.approx([0.5, 1.5, 2.5])
 
 
 def test_whitening_equal_or_single_values_gives_zero_not_nan() -> None:
-    assert (
-        ppo_losses.whiten(torch.full((2, 2), 7.0), torch.ones(2, 2).bool()).tolist() == [[0, 0]] * 2
-    )
-    assert ppo_losses.whiten(torch.tensor([[7.0]]), torch.ones(1, 1).bool()).tolist() == [[0]]
+    assert whiten(torch.full((2, 2), 7.0), torch.ones(2, 2).bool()).tolist() == [[0, 0]] * 2
+    assert whiten(torch.tensor([[7.0]]), torch.ones(1, 1).bool()).tolist() == [[0]]
 
 
 def test_the_score_goes_to_the_last_chosen_token_and_kl_to_all() -> None:
@@ -154,14 +168,14 @@ def test_the_score_goes_to_the_last_chosen_token_and_kl_to_all() -> None:
 def test_the_policy_loss_is_the_published_table() -> None:
     ratio = torch.tensor([1.1, 1.3, 0.9, 0.7, 1.1, 1.3, 0.9, 0.7], dtype=torch.float64)
     advantage = torch.tensor([1.0] * 4 + [-1.0] * 4, dtype=torch.float64)
-    loss = ppo_losses.policy_loss(ratio.log(), torch.zeros(8, dtype=torch.float64), advantage, 0.2)
+    loss = ppo_clip(ratio.log(), torch.zeros(8, dtype=torch.float64), advantage, 0.2)
     assert loss.tolist() == pytest.approx([-1.1, -1.2, -0.9, -0.7, 1.1, 1.3, 0.9, 0.8])
 
 
 def test_a_clipped_token_has_no_gradient_and_the_first_pass_has_the_plain_one() -> None:
     logps = torch.tensor([math.log(1.3), 0.0], dtype=torch.float64, requires_grad=True)
     advantage = torch.tensor([2.0, 2.0], dtype=torch.float64)
-    ppo_losses.policy_loss(logps, torch.zeros_like(logps), advantage, 0.2).sum().backward()
+    ppo_clip(logps, torch.zeros_like(logps), advantage, 0.2).sum().backward()
     assert logps.grad is not None
     assert logps.grad.tolist() == [0, -2]
 
@@ -169,7 +183,7 @@ def test_a_clipped_token_has_no_gradient_and_the_first_pass_has_the_plain_one() 
 def test_dual_clip_bounds_only_bad_tokens() -> None:
     ratio = torch.tensor([10.0, 10.0, 2.0])
     advantage = torch.tensor([-2.0, 2.0, -2.0])
-    loss = ppo_losses.policy_loss(ratio.log(), torch.zeros(3), advantage, 0.2, dual_clip=3)
+    loss = ppo_clip(ratio.log(), torch.zeros(3), advantage, 0.2, dual=3)
     assert loss.tolist() == pytest.approx([6, -2.4, 4])
 
 
@@ -186,8 +200,8 @@ def test_the_value_loss_takes_the_worse_of_clipped_and_not() -> None:
 def test_means_do_not_see_padding() -> None:
     values = torch.tensor([[1.0, 3.0], [float("nan"), float("inf")]])
     mask = torch.tensor([[True, True], [False, False]])
-    assert float(ppo_losses.masked_mean(values, mask)) == 2
-    assert float(ppo_losses.masked_sum(values, mask)) == 4
+    assert float(masked_mean(values, mask)) == 2
+    assert float(masked_sum(values, mask)) == 4
 
 
 def test_explained_variance_of_a_perfect_a_constant_and_no_critic() -> None:
@@ -202,5 +216,5 @@ def test_the_losses_have_true_gradients(clip: float | None) -> None:
     generator = torch.Generator().manual_seed(1)
     a, b, c = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
     a.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: ppo_losses.policy_loss(x, b, c, 0.2, 3.0), (a,))
+    assert torch.autograd.gradcheck(lambda x: ppo_clip(x, b, c, 0.2, 3.0), (a,))
     assert torch.autograd.gradcheck(lambda x: ppo_losses.value_loss(x, b, c, clip), (a,))

@@ -1,0 +1,1 @@
+"""What an update of the policy minimises, given advantages: one objective a file."""
