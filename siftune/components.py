@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -77,10 +77,13 @@ def loss(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any
 
 
 @python_errors()
-def reward(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
+def reward(
+    what: str | Mapping[str, Any] | Callable[..., Any], /, **options: Any
+) -> Callable[..., Any]:
     """A reward: called with prompts and completions it gives a number, or None, for each.
 
-    A folder, or what `siftune.train.reward` returned, is a reward model.
+    A folder, or what `siftune.train.reward` returned, is a reward model; a mapping of names to
+    weights is several, whose weighted sum is given.
 
     >>> reward("length", target=4)(["2+2?"], ["It is 4."])
     [-0.25]
@@ -88,6 +91,8 @@ def reward(what: str | Callable[..., Any], /, **options: Any) -> Callable[..., A
     Raises:
         UsageError: no such reward or option.
     """
+    if isinstance(what, Mapping):
+        what, options = "several", {"rewards": what, **options}
     folder = as_option(what)
     if isinstance(folder, str) and not has("finetune.rewards", folder) and Path(folder).is_dir():
         what, options = "reward_model", {"model": folder, **options}

@@ -117,12 +117,26 @@ def _trained(
 
 
 def _named_reward(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in which a reward that is a function or an object has a name, and its options."""
-    if not callable(reward := given.get("reward")):
+    """Options in which rewards that are functions or objects have names, and their options."""
+    reward = given.get("reward")
+    if isinstance(reward, Mapping):
+        return {**given, "reward": {key: _named_entry(one) for key, one in reward.items()}}
+    if not callable(reward):
         return dict(given)
     name, own = name_and_options(reward)
     own |= given.get("reward_options", {})
     return {**given, "reward": name, **({"reward_options": own} if own else {})}
+
+
+def _named_entry(entry: Any) -> Any:
+    """One of several rewards, whose ``reward`` may be a function or an object, or a folder."""
+    if not isinstance(entry, Mapping):
+        return entry
+    entry = as_options(entry)
+    if not callable(entry.get("reward")):
+        return entry
+    name, own = name_and_options(entry["reward"])
+    return {**entry, "reward": name, "options": {**own, **entry.get("options", {})}}
 
 
 def _place(name: str, out: Any) -> Path:

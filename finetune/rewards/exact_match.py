@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from siftune.curate.text.answer_match import exact_match
 
@@ -21,6 +21,8 @@ class ExactMatch:
     >>> ExactMatch()(["2+2?", "?"], [" 4. ", "4"], [{"reference": "4"}, {"reference": None}])
     [1.0, None]
     """
+
+    reads_extra: ClassVar = False
 
     def __call__(
         self,

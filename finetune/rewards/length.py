@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from siftune.curate.core.ranges import Count
 
@@ -23,6 +23,8 @@ class Length:
     """
 
     target: Count
+
+    reads_extra: ClassVar = False
 
     def __post_init__(self) -> None:
         """Refuse a target that no completion could have."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.models.model_config import positions_of
@@ -41,6 +41,8 @@ class RewardModel:
     scale: float = 1.0
     shift: float = 0.0
     precision: Precision = "auto"
+
+    reads_extra: ClassVar = False
 
     def __call__(
         self,

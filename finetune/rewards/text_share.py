@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["TextShare"]
 
@@ -25,6 +25,8 @@ class TextShare:
 
     text: str
     scale: float = 1.0
+
+    reads_extra: ClassVar = False
 
     def __post_init__(self) -> None:
         """Refuse an empty text."""

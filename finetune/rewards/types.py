@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 from siftune.curate.core import registry
 from siftune.curate.core.adapted import Checked, FunctionComponent
-from siftune.curate.core.custom import name_in_texts
+from siftune.curate.core.custom import component, name_in_texts
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.option_values import is_required
 from siftune.curate.models.precision import Precision
 
 __all__ = [
     "CheckedReward",
+    "Entry",
     "Reward",
     "check_fields",
+    "entries_of",
     "load",
     "of_texts",
+    "one_of",
     "reads_fields",
     "reward_of",
 ]
@@ -197,6 +201,8 @@ def check_fields(reward: Reward, rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UsageError: it does; the text names the fields that there are.
     """
+    for part in getattr(reward, "parts", ()):
+        check_fields(part.reward, rows)
     asked = reward.fields_of_rows if isinstance(reward, _RewardFunction) else []
     known = {key: None for row in rows for key in (*(row.get("extra") or {}), *row)}
     known.pop("extra", None)
@@ -209,9 +215,76 @@ def check_fields(reward: Reward, rows: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def reads_fields(reward: str) -> bool:
-    """Whether a reward may read fields of the raw rows: one that is not of ours, and no folder."""
-    return registry.has(_REWARDS, reward) and reward not in registry.own_names(_REWARDS)
+@dataclass(frozen=True)
+class Entry:
+    """One reward of several: what it is called, its weight, and the reward with its options."""
+
+    name: str
+    weight: float
+    reward: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def entries_of(
+    reward: str | Mapping[str, Any], options: Mapping[str, Any] | None = None
+) -> list[Entry]:
+    """The rewards that an option ``reward`` names: one, with weight 1, or several with weights.
+
+    Several are a mapping of names to weights: ``{exact_match: 1, length: {weight: 0.1, options:
+    {target: 40}}}``. With ``reward`` an entry may have any name: ``{helpful: {reward:
+    runs/reward}}``.
+
+    >>> [(one.name, one.weight) for one in entries_of({"exact_match": 1, "length": 0.5})]
+    [('exact_match', 1.0), ('length', 0.5)]
+
+    Raises:
+        UsageError: a weight or a key is wrong, or ``options`` are set beside several.
+    """
+    if not isinstance(reward, Mapping):
+        return [Entry(str(reward), 1.0, reward, options or {})]
+    if options:
+        raise UsageError(
+            "reward_options: they are of one reward; those of several are set with each: "
+            "NAME: {weight: 1, options: {KEY: VALUE}}"
+        )
+    if not reward:
+        raise UsageError("reward: expected at least one NAME: WEIGHT, got none")
+    return [_entry(str(name), given) for name, given in reward.items()]
+
+
+_KEYS: Final = ("weight", "reward", "options")
+
+
+def _entry(name: str, given: Any) -> Entry:
+    keys = dict(given) if isinstance(given, Mapping) else {"weight": given}
+    for key in keys:
+        if key not in _KEYS:
+            raise UsageError(
+                f"reward: {name}: it has no {key!r}; {registry.closest(key, _KEYS)}; options of "
+                f"the reward are set as options: {{{key}: VALUE}}"
+            )
+    weight = keys.get("weight", 1.0)
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not math.isfinite(weight):
+        raise UsageError(f"reward: {name}: expected a weight, such as 0.5, got {weight!r}")
+    options = keys.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise UsageError(f"reward: {name}: options: expected {{KEY: VALUE}}, got {options!r}")
+    return Entry(name, float(weight), keys.get("reward", name), options)
+
+
+def reads_fields(reward: str | Mapping[str, Any]) -> bool:
+    """Whether a reward may read fields of the raw rows, ``extra``, which are then part of the data.
+
+    Any may but for folders, and for those of ours that declare ``reads_extra: ClassVar = False``.
+    """
+    return any(_reads_extra(one.reward) for one in entries_of(reward))
+
+
+def _reads_extra(reward: str) -> bool:
+    if reward in registry.own_names(_REWARDS):
+        return bool(registry.declared(_REWARDS, reward).get("reads_extra", True))
+    return registry.has(_REWARDS, reward)
 
 
 class CheckedReward(Checked):
@@ -274,17 +347,43 @@ class CheckedReward(Checked):
         return float(plain)
 
 
-def reward_of(reward: str, options: Mapping[str, Any], precision: Precision = "auto") -> Reward:
+def reward_of(
+    reward: str | Mapping[str, Any], options: Mapping[str, Any], precision: Precision = "auto"
+) -> Reward:
     """The component called ``reward``, else the reward model whose folder that is.
 
-    ``precision`` is that of a reward model whose ``options`` give none.
+    A mapping is several with weights (`entries_of`). ``precision`` is that of reward models whose
+    ``options`` give none.
 
     Raises:
         UsageError: it is neither, or an option does not fit.
     """
+    if isinstance(reward, Mapping):
+        entries_of(reward, options)  # refuses options beside several
+        given: dict[str, Any] = {"rewards": reward, "precision": precision}
+        several: Reward = registry.build(_REWARDS, "several", given)
+        return several
+    flag = "set it with --reward-options '{{{key}: VALUE}}'"
+    return one_of(Entry(reward, 1.0, reward, options), precision, flag)
+
+
+def one_of(
+    entry: Entry,
+    precision: Precision = "auto",
+    advice: str = "set options: {{{key}: VALUE}} in its entry",
+) -> Reward:
+    """The reward of one entry; ``advice`` is what to do about a ``key`` that is missing.
+
+    Raises:
+        UsageError: there is none, or an option does not fit.
+    """
+    reward, options = entry.reward, entry.options
+    if not isinstance(reward, str):
+        made: Reward = component(_REWARDS, reward, options)
+        return made
     names = registry.names(_REWARDS)
     if registry.has(_REWARDS, reward):
-        _refuse_lacking(reward, options)
+        _refuse_lacking(reward, options, advice)
         found: Reward = registry.build(_REWARDS, reward, options)
         return found
     if not Path(reward).is_dir() and "/" not in reward:
@@ -303,21 +402,16 @@ def load(reward: Reward) -> None:
     Raises:
         UsageError: its model cannot be used.
     """
-    from siftune.finetune.rewards.reward_model import RewardModel
-
-    if isinstance(reward, RewardModel):
+    if hasattr(reward, "load"):
         reward.load()
 
 
-def _refuse_lacking(reward: str, options: Mapping[str, Any]) -> None:
+def _refuse_lacking(reward: str, options: Mapping[str, Any], advice: str) -> None:
     """Name the flag that sets an option without a default."""
-    component = registry.find(_REWARDS, reward)
-    known = registry.options(component)
+    found = registry.find(_REWARDS, reward)
+    known = registry.options(found)
     if not options.keys() <= known.keys():
         return  # that is told first, with what it may have been meant to be
-    for key, field in known.items():
-        if is_required(field) and key not in options:
-            raise UsageError(
-                f"{reward} needs the option {key!r}; "
-                f"set it with --reward-options '{{{key}: VALUE}}'"
-            )
+    for key, option in known.items():
+        if is_required(option) and key not in options:
+            raise UsageError(f"{reward} needs the option {key!r}; {advice.format(key=key)}")

@@ -32,6 +32,7 @@ def reward(request: pytest.FixtureRequest, tiny_reward_dir: Path) -> Reward:
     options: dict[str, dict[str, Any]] = {
         "length": {"target": 3},
         "reward_model": {"model": str(tiny_reward_dir), "batch_size": 4},
+        "several": {"rewards": {"exact_match": 2, "text_share": {"options": {"text": "e"}}}},
         "text_share": {"text": "e"},
     }
     built: Reward = registry.build(
