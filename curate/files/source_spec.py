@@ -204,6 +204,7 @@ INPUTS: Final = frozenset(
             "gold",
             "calibration",
             "weights",
+            "samples",
         ),
     }
 )

@@ -23,6 +23,8 @@ from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
+from siftune.curate.rows.pass_rates import FILE as PASS_RATES
+from siftune.curate.rows.pass_rates import pass_rates
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
@@ -44,6 +46,7 @@ SAMPLED_LINEAGE: Final = "sampled_lineage"
 
 _COMMAND: Final = "finetune sample"
 _CUT: Final = "cut off at the most tokens"
+_EMPTY: Final = "empty"
 _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 
 
@@ -70,6 +73,11 @@ class Sample:
     ``π · exp(rate / β)``, so a β chosen for rates that count it is ``n / (n - 1)`` times as large
     for these: 4/3 of it for lists of four, twice for pairs.
 
+    ``pass_rates.parquet`` has the pass rate of every prompt that was asked, also of those without a
+    list, for each row that asks it: the share of ``model``'s own answers whose score is at least
+    ``pass_score``. An answer that was cut off or is empty does not pass; one that the reward cannot
+    score does not count. `siftune curate score ROWS pass_rate --samples OUT` joins it to the rows.
+
     A round of self-play is then: sample with the policy, train a step on what was sampled
     (``siftune finetune spo SAMPLES --model POLICY``), and again with what came out.
 
@@ -83,6 +91,7 @@ class Sample:
         mixture: Share of ``reference`` in the mixture that opponents are sampled from; 1 is
             ``reference`` alone.
         scale: Number that scores are divided by before Bradley-Terry turns them into win rates.
+        pass_score: Smallest score of an answer that passes; exact_match and other checks give 1.
         batch_size: Number of answers sampled at once.
         precision: Number format of all models: fp32, bf16, or bf16 where the processor multiplies
             it (auto).
@@ -98,6 +107,7 @@ class Sample:
     opponents: Natural = 0
     mixture: Share = 1.0
     scale: Positive = 1.0
+    pass_score: float = 1.0
     limit: Natural = 0
     batch_size: Count = 32
     seed: Seed = 0
@@ -128,7 +138,8 @@ class Sample:
         reward = None
         if self.reward is not None:
             reward = reward_of(self.reward, self.reward_options, self.precision)
-        once = table.filter(training_rows.prompt_keys(table).is_first_distinct())
+        asking = table.select("id", training_rows.prompt_keys(table))
+        once = table.filter(asking["prompt_key"].is_first_distinct())
         table = chosen_rows(once, self.limit, self.seed)
         asked = training_rows.to_prompts(table)
         if self.reference is not None and 0 < self.mixture < 1:
@@ -138,7 +149,7 @@ class Sample:
         if reward is not None:
             check_fields(reward, asked)
             load(reward)
-        own, theirs, lost = self._drawn(asked, tokenizer)
+        own, failed, theirs, lost = self._drawn(asked, tokenizer)
         drawn_answers = len(asked) * (self.count + self.opponents)
         scored = [self._scored(reward, asked, drawn) for drawn in (own, theirs)]
         lists = [
@@ -167,26 +178,33 @@ class Sample:
         with whole_folder(out, _COMMAND) as part:
             pl.DataFrame(kept, schema).write_parquet(part / "kept.parquet")
             write_json(part / "sampling.json", facts)
+            if reward is not None:
+                keys = training_rows.prompt_keys(table)
+                rates = self._pass_rates(keys, asking, scored[0], failed)
+                rates.write_parquet(part / PASS_RATES)
         return TrainResult(out, len(kept), facts["means"])
 
     def _drawn(
         self, asked: Sequence[Mapping[str, Any]], tokenizer: Any
-    ) -> tuple[list[list[str]], list[list[str]], Counter[str]]:
-        """Of each prompt the model's answers, and the opponents', and why others are left out."""
+    ) -> tuple[list[list[str]], list[int], list[list[str]], Counter[str]]:
+        """Of each prompt the model's answers, its cut off or empty ones counted, the opponents'.
+
+        And why others are left out.
+        """
         from siftune.finetune.generation.mixture_policy import mixed
 
         dtype = frozen_dtype(self.precision)
         policy: Any = loading.placed(loading.load_causal(self.model, dtype))
         lost: Counter[str] = Counter()
-        own = self._answers(policy, tokenizer, asked, self.count, "", lost)
+        own, failed = self._answers(policy, tokenizer, asked, self.count, "", lost)
         if self.reference is None:
-            return own, [[] for _ in asked], lost
+            return own, failed, [[] for _ in asked], lost
         reference: Any = loading.placed(loading.load_causal(self.reference, dtype))
         rest = tokenizer, asked, self.opponents, "opponent", lost
         if self.mixture == 1:
-            return own, self._answers(reference, *rest), lost
+            return own, failed, self._answers(reference, *rest)[0], lost
         with mixed(policy, reference, self.mixture) if self.mixture else nullcontext():
-            return own, self._answers(policy, *rest), lost
+            return own, failed, self._answers(policy, *rest)[0], lost
 
     def _answers(
         self,
@@ -196,8 +214,11 @@ class Sample:
         count: int,
         who: str,
         lost: Counter[str],
-    ) -> list[list[str]]:
-        """The answers that ended, by prompt; others are counted in ``lost``, by why."""
+    ) -> tuple[list[list[str]], list[int]]:
+        """The answers that ended, by prompt, and the number of those cut off or empty.
+
+        All that are left out are counted in ``lost``, by why.
+        """
         from siftune.finetune.evaluation.generation_eval import GenerationEval
 
         many = [{**row, "id": f"{row['id']}#{who}{at}"} for row in asked for at in range(count)]
@@ -209,13 +230,27 @@ class Sample:
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        found = []
-        for one in generation_eval(model):
-            reason = _left_out(one)
-            lost[reason] += reason != ""
-            found.append(None if reason else one["completion"])
+        found = [(_left_out(one), one["completion"]) for one in generation_eval(model)]
+        lost.update(reason for reason, _ in found if reason)
         groups = [found[at : at + count] for at in range(0, len(found), count)]
-        return [[said for said in group if said is not None] for group in groups]
+        ended = [[said for reason, said in group if not reason] for group in groups]
+        failed = [sum(reason in (_CUT, _EMPTY) for reason, _ in group) for group in groups]
+        return ended, failed
+
+    def _pass_rates(
+        self,
+        asked: pl.Series,
+        asking: pl.DataFrame,
+        own: Sequence[Sequence[tuple[str, float | None]]],
+        failed: Sequence[int],
+    ) -> pl.DataFrame:
+        """The rates of prompts with the keys ``asked``, for each of the rows ``asking``."""
+        passed = [
+            sum(score >= self.pass_score for _, score in one if score is not None) for one in own
+        ]
+        samples = [len(one) + more for one, more in zip(own, failed, strict=True)]
+        rates = pass_rates(passed, samples).with_columns(asked)
+        return asking.join(rates, on=asked.name, maintain_order="left").drop(asked.name)
 
     @staticmethod
     def _scored(
@@ -335,7 +370,7 @@ def _left_out(answer: Mapping[str, Any]) -> str:
         return "to prompts that do not fit the model"
     if not answer.get("ended"):
         return _CUT
-    return "" if answer["completion"].strip() else "empty"
+    return "" if answer["completion"].strip() else _EMPTY
 
 
 def _add_prompt(row: dict[str, Any], asked: Mapping[str, Any]) -> None:

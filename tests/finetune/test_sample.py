@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.scorers.pass_rate import PassRate
 from siftune.finetune.cli import finetune
 from siftune.finetune.generation.mixture_policy import mixed
 from siftune.finetune.models.loading import load_causal, model_hash
@@ -268,3 +269,30 @@ def test_sampling_is_a_command(talker, asked, tmp_path):
     told = CliRunner().invoke(finetune, [*given, *more, "--max-new-tokens", "16"])
     assert told.exit_code == 0, told.output
     assert "rows; prompts 3" in told.output
+
+
+def test_pass_rates_are_of_every_row_that_asks_and_count_what_was_cut(talker, asked, tmp_path):
+    """With few tokens "no" ends, longer answers are cut and do not pass."""
+    found = {}
+    for name, most in (("cut", 5), ("whole", 16)):
+        Sample(
+            model=str(talker), max_new_tokens=most, count=8, pass_score=0.5,
+            reward="text_share", reward_options={"text": "no"},
+        )(asked, tmp_path / name)  # fmt: skip
+        found[name] = pl.read_parquet(tmp_path / name / "pass_rates.parquet")
+    kept = pl.read_parquet(tmp_path / "whole/kept.parquet")
+    ids = pl.read_parquet(asked)["id"] if asked.suffix == ".parquet" else found["whole"]["id"]
+    assert found["whole"]["id"].to_list() == ids.to_list()
+    assert len(ids) == 6
+    for name, rates in found.items():
+        assert rates["pass_rate_samples"].to_list() == [8] * 6, name
+        first, second = rates.head(3).drop("id"), rates.tail(3).drop("id")
+        assert first.equals(second)  # rows 3 to 5 ask what rows 0 to 2 do
+        p = rates["pass_rate"]
+        assert rates["pass_rate_variance"].to_list() == (p * (1 - p)).to_list()
+    for row in kept.iter_rows(named=True):
+        passed = sum(score >= 0.5 for score in row["scores"])
+        rate = found["whole"].filter(pl.col("id") == row["id"])["pass_rate"].item()
+        assert rate == passed / 8
+    joined = PassRate((str(tmp_path / "cut"),))(found["whole"].select("id"))
+    assert joined.equals(found["cut"].drop("id"))

@@ -1,0 +1,1 @@
+"""Where a rollout's completions come from: the policy in this process, a server, a file."""
