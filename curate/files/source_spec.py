@@ -205,6 +205,7 @@ INPUTS: Final = frozenset(
             "calibration",
             "weights",
             "samples",
+            "rollouts_from",
         ),
     }
 )

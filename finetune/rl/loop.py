@@ -68,6 +68,8 @@ def update(
     new = model(tokens, options.temperature)
     batch = PolicyBatch(new.logps, old, advantages, mask)
     policy = PPOClip(options.cliprange, options.dual_clip)(batch)
+    if rollout.weights is not None:
+        policy = policy * rollout.weights[rows, :width].to(device)
     value = ppo_losses.value_loss(new.values, old_values, returns, options.value_clip)
     with torch.no_grad():
         deviation = (torch.exp(new.logps - old) - 1).abs()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,15 @@ def prompts_of(
     room: int | None,
     on_bad: training_rows.OnBad,
     source: Path | str,
+    rates: Mapping[str, float | None] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[Prompt]]:
     """The rows with a prompt of at most ``room`` tokens, the others with a reason, and the prompts.
 
+    ``rates`` are pass rates by row, where these are needed.
+
     Raises:
-        DataError: a row has no prompt or too long a one and ``on_bad`` is ``refuse``.
+        DataError: a row has no prompt or too long a one, or no pass rate where ``rates`` are given,
+            and ``on_bad`` is ``refuse``.
     """
     asked = training_rows.to_prompts(table)
     preflight.refuse(check_calls(tokenizer, asked, learned=False))
@@ -63,6 +67,11 @@ def prompts_of(
         rows=[row["id"] for row in asked],
     )
     reasons = [_prompt_fault(row, len(each), room) for row, each in zip(asked, ids, strict=True)]
+    if rates is not None:
+        both = zip(asked, reasons, strict=True)
+        reasons = [
+            why or (None if rates[r["id"]] is not None else "no_pass_rate") for r, why in both
+        ]
     bad = _bad(asked, reasons)
     used = training_rows.drop_bad(table, bad, on_bad, source)
     texts = tokenizer.batch_decode(ids)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,23 @@ import torch
 from torch import Tensor
 
 from siftune.curate.core.errors import SiftuneError
-from siftune.curate.text.sampling import Sampling, sample
+from siftune.curate.text.sampling import Sampling
 from siftune.finetune.advantages.gae import GAE
 from siftune.finetune.advantages.types import Rewarded
 from siftune.finetune.core.masked import masked_mean, masked_sum, whiten
 from siftune.finetune.rewards.types import Reward
 from siftune.finetune.rl import ppo_losses
+from siftune.finetune.rl.curriculum import PromptOrder
+from siftune.finetune.rl.importance import importance_metrics, truncated_weights
 from siftune.finetune.rl.kl import kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, Scores, Tokens, policy_scores, reference_of
+from siftune.finetune.rl.rollouts.in_process import InProcess
+from siftune.finetune.rl.rollouts.types import Draw, Sampled, Sampler
 from siftune.finetune.rl.settings import Settings
 
 __all__ = ["Collector", "Prompt", "Rollout", "stream"]
 
-_ORDER, _DRAW, _SHUFFLE = range(3)  # purposes of random numbers, part of their seeds
+_DRAW, _SHUFFLE = 1, 2  # purposes of random numbers, part of their seeds; 0 is the order
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Rollout:
     ``scores`` (B,) are the reward's; ``ended`` (B,) is true where a completion has its end token.
     ``old``, ``entropy`` and ``ref_logps`` (B, T) were computed at the sampling temperature before
     any update, ``advantages`` and ``returns`` (B, T) from them. ``unscored`` completions were left
-    out.
+    out. ``weights`` (B, T) are the importance weights of tokens that something else than the policy
+    has sampled, with their statistics in ``importance``; None where the policy has.
     """
 
     index: int
@@ -59,6 +65,8 @@ class Rollout:
     returns: Tensor
     kl_coef: float
     unscored: int
+    weights: Tensor | None = None
+    importance: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kl(self) -> float:
@@ -89,6 +97,7 @@ class Rollout:
             "rollout/ended": float(self.ended.double().mean()),
             "rollout/unscored": float(self.unscored),
             "ppo/kl_coef": self.kl_coef,
+            **{f"rollout/importance_{name}": value for name, value in self.importance.items()},
         }
 
     def _a_completion(self, kl: Tensor) -> float:
@@ -115,15 +124,16 @@ def stream(count: int, start: int, take: int, seed: int) -> list[int]:
 
     The order is one permutation after another: nothing comes twice before all came once.
     """
-    positions = range(start, start + take)
-    rounds = {position // count for position in positions}
-    order = {number: _generator(seed, _ORDER, number).permutation(count) for number in rounds}
-    return [int(order[position // count][position % count]) for position in positions]
+    return PromptOrder(tuple(range(count)), seed)(start, take)
 
 
 @dataclass(frozen=True)
 class Collector:
-    """Makes rollouts: a pure function of weights, settings, round number and KL coefficient."""
+    """Makes rollouts: a pure function of weights, settings, round number and KL coefficient.
+
+    ``order`` is that of the prompts, by default shuffled; ``sampler`` completes them, by default
+    the policy itself.
+    """
 
     model: ActorCritic
     reference: Any | None
@@ -132,6 +142,8 @@ class Collector:
     reward: Reward
     sampling: Sampling
     settings: Settings
+    order: PromptOrder | None = None
+    sampler: Sampler | None = None
 
     def __call__(self, index: int, kl_coef: float) -> Rollout:
         """Round ``index``: sample, score, drop what has no score, and estimate advantages.
@@ -139,7 +151,8 @@ class Collector:
         Raises:
             SiftuneError: a score is not finite, or too few completions have one.
         """
-        prompts, drawn = self._draw(index)
+        prompts, sampled = self._draw(index)
+        drawn = sampled.ids
         texts = self.tokenizer.batch_decode(drawn, skip_special_tokens=True)
         scores = self._scores(prompts, texts)
         kept = [at for at, score in enumerate(scores) if score is not None]
@@ -152,6 +165,7 @@ class Collector:
         prompts, drawn = [prompts[at] for at in kept], [drawn[at] for at in kept]
         tokens = Tokens.of([p.ids for p in prompts], drawn, self.sampling.pad)
         old, entropy, ref_logps = self._measure(tokens)
+        weights, importance = self._importance(sampled, kept, tokens.mask, old.logps, ref_logps)
         ended = torch.tensor([ids[-1] in self.sampling.ends for ids in drawn])
         score = torch.tensor([scores[at] for at in kept], dtype=torch.float32)
         advantages, returns = self._advantages(score, ended, tokens, old, ref_logps, kl_coef)
@@ -169,18 +183,41 @@ class Collector:
             returns=returns,
             kl_coef=kl_coef,
             unscored=len(scores) - len(kept),
+            weights=weights,
+            importance=importance,
         )
 
-    def _draw(self, index: int) -> tuple[list[Prompt], list[list[int]]]:
+    def _draw(self, index: int) -> tuple[list[Prompt], Sampled]:
         options = self.settings
-        rows = stream(
-            len(self.prompts), index * options.batch_size, options.batch_size, options.seed
-        )
-        prompts = [self.prompts[row] for row in rows]
-        seeds = [(4, options.seed, _DRAW, index, at) for at in range(len(prompts))]
-        return prompts, sample(
-            self.model.policy, [prompt.ids for prompt in prompts], self.sampling, seeds
-        )
+        order = self.order or PromptOrder(tuple(range(len(self.prompts))), options.seed)
+        rows = order(index * options.batch_size, options.batch_size)
+        times, draws, before = Counter(rows), list[Draw](), Counter[int]()
+        for at, row in enumerate(rows):
+            prompt, seed = self.prompts[row], (4, options.seed, _DRAW, index, at)
+            number = index * times[row] + before[row]
+            draws.append(Draw(prompt.row, prompt.ids, seed, number))
+            before[row] += 1
+        sampler = self.sampler or InProcess(self.sampling)
+        return [self.prompts[row] for row in rows], sampler(self.model.policy, draws)
+
+    def _importance(
+        self,
+        sampled: Sampled,
+        kept: Sequence[int],
+        mask: Tensor,
+        old_logps: Tensor,
+        ref_logps: Tensor,
+    ) -> tuple[Tensor | None, dict[str, float]]:
+        """Importance weights of the ``kept`` completions and their statistics."""
+        theirs = ref_logps
+        if not sampled.by_reference:
+            if sampled.logps is None:
+                return None, {}
+            flat = [logp for at in kept for logp in sampled.logps[at]]
+            theirs = torch.zeros_like(old_logps).masked_scatter(mask, torch.tensor(flat))
+        cap = self.settings.weight_cap
+        weights = truncated_weights(old_logps, theirs, cap).masked_fill(~mask, 0)
+        return weights, importance_metrics(old_logps, theirs, mask, cap)
 
     def _scores(self, prompts: Sequence[Prompt], texts: list[str]) -> list[float | None]:
         scores = self.reward([p.text for p in prompts], texts, [p.row for p in prompts])

@@ -15,6 +15,7 @@ from siftune.curate.core.ranges import (
     check_ranges,
 )
 from siftune.finetune.models.precision import Precision
+from siftune.finetune.rl.draw_options import DrawOptions
 from siftune.finetune.rl.kl import AdaptiveKL, FixedKL, KLController
 
 __all__ = ["Critic", "Schedule", "Settings"]
@@ -25,7 +26,7 @@ Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(DrawOptions):
     """Options of the algorithm; `trainers.ppo.PPO` has those of its models and data.
 
     Options:
@@ -94,6 +95,7 @@ class Settings:
             ValueError: one is; the text names the option and what was expected.
         """
         check_ranges(self)
+        self.check_draws()
         if self.minibatches > self.batch_size:
             raise ValueError(
                 f"minibatches: expected at most batch_size={self.batch_size}, "

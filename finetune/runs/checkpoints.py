@@ -176,6 +176,8 @@ _INPUTS: Final = {
     "eval": "the held-out rows",
     "eval_rows": "the held-out rows",
     "ptx_rows": "the supervised rows of ptx_rows",
+    "pass_rate": "the pass rates",
+    "rollouts_from": "the samples of rollouts_from",
 }
 """Parts of a run's key (`Run.of`) that are hashes of inputs."""
 

@@ -12,11 +12,13 @@ import orjson
 import polars as pl
 
 from siftune.curate.core import registry
+from siftune.curate.core.errors import DataError
 from siftune.curate.core.ranges import Count, Rank
 from siftune.curate.core.schema import KINDS
-from siftune.curate.files.atomic import digest_of, write_text
+from siftune.curate.files.atomic import digest_of, hash_tree, write_text
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.token_ids import end_ids
+from siftune.curate.rows.expressions import scores
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
@@ -183,6 +185,10 @@ class PPO(Settings):
             parts["critic"] = loading.model_hash(self.critic_model)
         if self._reward_folder is not None:
             parts["reward"] = loading.model_hash(self._reward_folder)
+        if self.pass_rate is not None:
+            parts["pass_rate"] = digest_of(self._rates(table))
+        if self.rollouts_from is not None and not self.from_server:
+            parts["rollouts_from"] = hash_tree(Path(self.rollouts_from))
         if self._reward_folder is None:  # a component may load a reward model in this format
             parts["reward_precision"] = precision_used(self.precision)
         if reads_fields(self.reward) and "extra" in table.columns:
@@ -209,7 +215,9 @@ class PPO(Settings):
         policy: Any = loading.load_causal(self.model, base)
         context = positions_of(policy.config)
         room = None if context is None else context - self.max_new_tokens
-        used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows)
+        rates = self._rates(table)
+        given = None if self.pass_rate is None else rates
+        used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows, given)
         check_fields(reward, [one.row for one in prompts])
         check_head(policy, torch.tensor([prompts[0].ids[:16]]))
         ends = end_ids(policy, tokenizer)
@@ -219,16 +227,35 @@ class PPO(Settings):
             supervised = supervised_rows(self.ptx_rows, tokenizer, pad, context, self.on_bad)
         lora = (self.lora, self.lora_alpha) if self.lora else None
         critic = (self.critic_model or self.model) if self._critic == "separate" else None
+        sampling = Sampling(self.temperature, self.max_new_tokens, ends, pad)
+        ids = [prompt.row["id"] for prompt in prompts]
         collector = Collector(
             model=actor_critic(policy, tokenizer, critic, lora, self.seed),
             reference=None if self.lora else self._reference(),
             tokenizer=tokenizer,
             prompts=prompts,
             reward=reward,
-            sampling=Sampling(self.temperature, self.max_new_tokens, ends, pad),
+            sampling=sampling,
             settings=self,
+            order=self.order_of(ids, rates, self.seed, self.rollouts * self.batch_size),
+            sampler=self.sampler_of(self.model, tokenizer, sampling, ids, 1),
         )
         return Loop(collector, self, work, supervised, self.save_every), used, bad
+
+    def _rates(self, table: pl.DataFrame) -> dict[str, float | None]:
+        """The pass rate of each row, where an option reads it.
+
+        Raises:
+            UsageError: there is no such column, or it holds no numbers.
+            DataError: a number is no share.
+        """
+        if self.pass_rate is None:
+            return {}
+        found = scores(table, self.pass_rate).cast(pl.Float64)
+        if not found.drop_nulls().is_between(0, 1).all():
+            odd = found.filter(~found.is_between(0, 1))[0]
+            raise DataError(f"pass_rate: {self.pass_rate}: expected shares from 0 to 1, got {odd}")
+        return dict(zip(table["id"], found, strict=True))
 
     def _reference(self) -> Any:
         dtype = reference_dtype(self.precision, adapter=self.lora > 0)

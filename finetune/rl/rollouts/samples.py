@@ -106,9 +106,7 @@ def _facts(source: str) -> dict[str, Any]:
         )
     facts = read_json(path)
     if not isinstance(facts, dict) or not {"model", "options"} <= facts.keys():
-        raise UsageError(
-            f"{path} is not as `siftune finetune sample` writes it: {orjson.dumps(facts)[:80]!r}"
-        )
+        raise UsageError(f"{path} is not as `siftune finetune sample` writes it")
     return facts
 
 
