@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -46,6 +46,10 @@ class AnswerModel:
     max_tokens: Count | None = None
     precision: Precision = "auto"
     cache: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The options alone: another process loads the model itself."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def describe(self) -> dict[str, Any]:
         """The precision that scores were computed in, for keys and manifests."""

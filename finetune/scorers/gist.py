@@ -28,10 +28,11 @@ class GIST(Influence):
     of an optimiser is used. Warm-up, checkpoints, weights η̄_i and null scores are those of `less`,
     and so is the cache: after ``less`` with ``optimizer: sgd`` no gradient is computed again.
 
-    Only the paper's abstract was read. Assumed are several checkpoints weighted by learning rate,
-    target gradients of length 1 before the decomposition, so that no long one leads it, and a mean
-    for each sub-task. The decomposition is of gradients that were projected by random signs, which
-    keep their angles (``dimension``); the paper has no such step.
+    Of the paper only the abstract was read; the rest is as in the authors' code
+    (github.com/GuanghuiMin/GIST): target gradients keep their lengths, in the decomposition and in
+    the mean of a sub-task, checkpoints weigh by learning rate, and a row has its best sub-task. The
+    code has 9 to 50 components. Here the decomposition is of gradients that were projected by
+    random signs, which keep their angles (``dimension``); theirs has no such step.
 
     Not for one target row alone: its subspace is a line, and every score is 1 or -1.
 
@@ -55,7 +56,7 @@ class GIST(Influence):
         """The alignment of each of the distinct rows."""
 
         def at(checkpoint: Any, folder: Any) -> Floats:
-            targets = gradients.of_targets(folder).units
+            targets = gradients.of_targets(folder).vectors
             basis = torch.linalg.svd(targets, full_matrices=False)[2][: self.components]
             means = gradients.task_means(targets) @ basis.T
             here = np.full((len(rows), len(means)), np.nan)

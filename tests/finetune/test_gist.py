@@ -54,7 +54,6 @@ def test_it_equals_its_definition(
         each, other = (
             np.array([model.gradient(row).numpy() for row in some]) for some in (rows, targets)
         )
-        other = other / np.linalg.norm(other, axis=1, keepdims=True)
         basis = np.linalg.svd(other, full_matrices=False)[2][:components]
         means = [
             other[[at for at, one in enumerate(task_of) if one == task]].mean(axis=0) @ basis.T
