@@ -22,6 +22,7 @@ from pathlib import Path
 from siftune.curate.core import registry
 from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
+from tests.oracles.bugs_rl import RL
 from tests.own_tests import bugs_of, files_of
 
 __all__ = ["MUTATIONS", "ROOT", "known"]
@@ -39,7 +40,7 @@ def _own() -> Iterator[Mutation]:
                 yield Mutation(f"{name} with {wrong!r} for {right!r}", file, right, wrong, tests)
 
 
-MUTATIONS = (*PAIRS, *ANSWERS, *_own())
+MUTATIONS = (*PAIRS, *ANSWERS, *RL, *_own())
 TABLE = Path(__file__).with_name("KILLS.md")
 
 _OURS = ("siftune", "curate", "finetune", "pipelines", "tests")
@@ -55,7 +56,8 @@ and the tests that look at that place are run until one fails. {killed} of {all}
 
 Classic ones: mask off by one, end of turn dropped, prompt tokens counted, wrong signs, a mean for a
 sum, the temperature missing, the reference not detached, padding in the metrics, normalising by
-micro-batch.
+micro-batch; of RL: leave-one-out forgotten, a mean over all answers for a group's, KL of an answer
+for that of a token, clip bounds exchanged, the score on the padding, an option ignored.
 
 | bug | file | caught by |
 |---|---|---|
