@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from siftune.curate.core.errors import Problems, UsageError
-from siftune.curate.core.registry import checked, closest, has
+from siftune.curate.core.registry import checked, closest
 from siftune.curate.core.schema import KINDS, Kind
 from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.judge_calls.spec import check_judge
@@ -23,7 +23,7 @@ from siftune.finetune.core.intervals import HIGH, LOW
 from siftune.finetune.core.methods import TRAINERS, family_of
 from siftune.finetune.data import training_rows
 from siftune.finetune.models import loading
-from siftune.finetune.rewards.types import reward_of
+from siftune.finetune.rewards.types import entries_of, folders_of, reward_of
 from siftune.finetune.tools.evaluate import MEASURES, Evaluate
 from siftune.finetune.tools.init import Init
 from siftune.pipelines.folder import COMMAND, check_pipeline
@@ -151,10 +151,12 @@ class Preflight:
     def _check_evaluation(self) -> None:
         given = {"model": "", "seed": self.pipeline.seed, **self.pipeline.evaluate}
         checked(Evaluate, given, "evaluate")
-        for name in ("reference", "reward"):
-            if given.get(name) is not None:
-                with self.problems.collecting(f"evaluate: {name}"):
-                    loading.config_of(given[name])
+        if given.get("reference") is not None:
+            with self.problems.collecting("evaluate: reference"):
+                loading.config_of(given["reference"])
+        if given.get("reward") is not None:
+            with self.problems.collecting("evaluate: reward"):
+                _check_reward(given["reward"], given.get("reward_options") or {})
 
     def _check_arms(self) -> None:
         arms = self.pipeline.arms
@@ -164,6 +166,8 @@ class Preflight:
             raise UsageError("arms: the recipe has no `rows` to select from")
         judged = "reward" in self.pipeline.evaluate or _has_reward(self.pipeline)
         known = [name for name in MEASURES if name != "reward" or judged]
+        reward = self.pipeline.evaluate.get("reward")
+        known += [f"reward/{name}" for name in reward] if isinstance(reward, Mapping) else []
         known += [f"{name}{end}" for name in known for end in (LOW, HIGH)] + ["rows", "unanswered"]
         if arms.metric not in known:
             near = closest(arms.metric, tuple(known))
@@ -236,13 +240,20 @@ def _check_judges(work: Any) -> None:
             check_judge(judge, getattr(work, options))
 
 
-def _check_reward(reward: str, options: Mapping[str, Any]) -> None:
-    reward_of(reward, options)
-    if not has("finetune.rewards", reward) and not loading.is_reward_model(reward):
-        raise UsageError(f"{reward} is no reward model: make one with `siftune finetune reward`")
+def _check_reward(reward: str | Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    if isinstance(reward, Mapping):  # but for models that a step will have made
+        later = [one.name for one in entries_of(reward) if one.reward == _LATER]
+        reward = {name: one for name, one in reward.items() if name not in later}
+    if reward:
+        reward_of(reward, options)
+    for folder in folders_of(reward or None):
+        if not loading.is_reward_model(folder):
+            raise UsageError(
+                f"{folder} is no reward model: make one with `siftune finetune reward`"
+            )
 
 
-def _named(trainer: Any, options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _named(trainer: Any, options: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for name in options:
         place = getattr(trainer, name, None)
         if place is not None and place != _LATER:

@@ -29,7 +29,7 @@ from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
 from siftune.pipelines.reports.judge_report import unscored_of
 from siftune.pipelines.rounds import Rounds
-from siftune.pipelines.steps import code_used, judges_pairs, row_step_of, trainer_of
+from siftune.pipelines.steps import code_used, judges_pairs, reward_key, row_step_of, trainer_of
 from siftune.pipelines.train_steps import (
     HELD,
     ROW_STEPS,
@@ -253,7 +253,7 @@ class _Work:
         """The folder of an evaluation; made now unless it is there."""
         evaluate = checked(Evaluate, given, "evaluate")
         named = {k: v for k, v in given.items() if k in _MODELS and v is not None}
-        hashes = {k: model_hash(Path(v)) for k, v in named.items()}
+        hashes = {k: (reward_key if k == "reward" else model_hash)(v) for k, v in named.items()}
         portable = {k: v for k, v in asdict(evaluate).items() if k not in _MODELS}
         key = digest_of([hashes, portable, hash_file(Path(source)), code_used(evaluate)])
         folder = self.out / "evaluations" / f"{label}-{key[:16]}"
@@ -336,8 +336,9 @@ class _Work:
             "start": model_hash(trainer.model),
             "heldout": {k: hash_file(Path(p)) for k, p in self.heldout.items()},
         }
-        if "reward" in options(type(trainer)) and trainer.reward in map(str, self.models.values()):
-            inputs["reward"] = model_hash(Path(trainer.reward))
+        reward = getattr(trainer, "reward", None)
+        if isinstance(reward, Mapping) or reward in map(str, self.models.values()):
+            inputs["reward"] = reward_key(reward)
         portable = {k: v for k, v in asdict(trainer).items() if k not in _PLACES}
         key = digest_of([step.method, inputs, portable, seed, code_used(trainer)])
         return self._made(step.label, key, lambda folder: trainer(rows, folder), inputs, arm)

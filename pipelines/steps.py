@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.code_hash import code_hash
@@ -28,9 +29,11 @@ from siftune.finetune.core.methods import (
     objectives,
     option_of,
 )
+from siftune.finetune.models.loading import model_hash
+from siftune.finetune.rewards.types import entries_of, folders_of
 from siftune.pipelines.train_steps import ROW_STEPS, Step, with_models
 
-__all__ = ["code_used", "judges_pairs", "row_step_of", "trainer_of"]
+__all__ = ["code_used", "judges_pairs", "reward_key", "row_step_of", "trainer_of"]
 
 _KEYS: Final = {
     "output_dir": "the run folder has every model: --out FOLDER",
@@ -129,14 +132,26 @@ def code_used(tool: Any) -> str:
     return digest_of([code_hash(type(tool).__module__), *used])
 
 
+def reward_key(reward: str | Mapping[str, Any]) -> Any:
+    """What a reward is: its names, weights and options, and of reward models their hashes."""
+    folders = folders_of(reward)
+    if reward in folders:
+        return model_hash(Path(str(reward)))
+    hashes = {folder: model_hash(Path(folder)) for folder in folders}
+    return [
+        [one.name, one.weight, hashes.get(one.reward, one.reward), dict(one.options)]
+        for one in entries_of(reward)
+    ]
+
+
 def _components_of(tool: Any) -> Iterator[tuple[str, str]]:
     """Group and name of the components that options of a trainer name."""
     losses = {getattr(tool, "loss", None), *(getattr(tool, "also", None) or {})} - {None}
     for name in sorted(losses):
         yield from ((group, name) for group in FAMILIES if has(group, name))
     reward = getattr(tool, "reward", None)
-    if reward is not None:
-        yield _REWARDS, reward if has(_REWARDS, reward) else "reward_model"
+    for one in [] if reward is None else entries_of(reward):
+        yield _REWARDS, one.reward if has(_REWARDS, one.reward) else "reward_model"
 
 
 _REWARDS: Final = "finetune.rewards"

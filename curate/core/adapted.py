@@ -37,7 +37,7 @@ _ADAPTERS: Final = {
     "curate.selectors": "siftune.curate.rows.custom_rows:CheckedSelector",
     "curate.formats": "siftune.curate.records.custom_layouts:CheckedFormat",
     "curate.exports": "siftune.curate.records.custom_layouts:CheckedExport",
-    "finetune.rewards": "siftune.finetune.rewards.types:CheckedReward",
+    "finetune.rewards": "siftune.finetune.core.reward_functions:CheckedReward",
     "finetune.advantages": "siftune.finetune.advantages.types:CheckedAdvantage",
     "finetune.policy_losses": "siftune.finetune.policy_losses.types:CheckedPolicyLoss",
     "finetune.losses.pair": "siftune.finetune.losses.custom_losses:CheckedPairLoss",

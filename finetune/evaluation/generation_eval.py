@@ -13,6 +13,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.token_ids import check_ids, end_ids
 from siftune.curate.text.answer_match import contains, exact_match
+from siftune.finetune.rewards.several import WeightedRewards, parts_of, total_of
 from siftune.finetune.rewards.types import load
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ class GenerationEval:
     ``rows`` are those of `training_rows.to_prompts`. ``temperature`` 0 takes the likeliest token;
     above, each row is drawn from random numbers of its own, made from ``seed`` and its id, so that
     an answer depends neither on the batch nor on the other rows. ``reference`` is the model that
-    KL is measured from, ``reward`` the folder of a reward model, ``precision`` its own.
+    KL is measured from. ``reward`` is a reward, or the folder of a reward model, whose own is
+    ``precision``.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     tokenizer: Any
     reference: Any = None
-    reward: str | None = None
+    reward: Reward | str | None = None
     temperature: float = 0.0
     max_new_tokens: int = 64
     batch_size: int = 16
@@ -51,8 +53,8 @@ class GenerationEval:
         ``completion``, ``reference``, ``exact_match`` and
         ``contains`` (null where no answer is known), ``tokens`` and ``ended`` (whether the model
         closed its answer), ``kl_k1`` and ``kl_k3`` in nats a sequence (of a greedy answer they are
-        its log-ratio, not an estimate), ``reward``. What does not fit into the model's context has
-        ``error`` and no completion.
+        its log-ratio, not an estimate), ``reward``, and of several rewards each as
+        ``reward/NAME``. What does not fit into the model's context has ``error`` and no completion.
         """
         if hasattr(model, "disable_adapter"):
             model = model.get_base_model()  # the adapter's layers are in it
@@ -218,26 +220,26 @@ class GenerationEval:
         if self._reward is None:
             return
         answered = [at for at, row in enumerate(found) if row["completion"] is not None]
-        scores = self._reward(
+        parts = parts_of(
+            self._reward,
             [found[at]["prompt"] for at in answered],
             [found[at]["completion"] for at in answered],
-            [self.rows[at] for at in answered],
+            [{**self.rows[at], "finished": found[at]["ended"]} for at in answered],
         )
-        for at, score in zip(answered, scores, strict=True):
-            found[at]["reward"] = score
+        columns = {"reward": total_of(self._reward, parts)}
+        if isinstance(self._reward, WeightedRewards):
+            columns |= {f"reward/{name}": scores for name, scores in parts.items()}
+        for name, scores in columns.items():
+            for at, score in zip(answered, scores, strict=True):
+                found[at][name] = score
 
     @cached_property
     def _reward(self) -> Reward | None:
-        if self.reward is None:
-            return None
+        if not isinstance(self.reward, str):
+            return self.reward
+        own = {"batch_size": self.batch_size, "precision": self.precision}
         built: Reward = registry.build(
-            "finetune.rewards",
-            "reward_model",
-            {
-                "model": self.reward,
-                "batch_size": self.batch_size,
-                "precision": self.precision,
-            },
+            "finetune.rewards", "reward_model", {"model": self.reward} | own
         )
         return built
 

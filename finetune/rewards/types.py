@@ -1,27 +1,25 @@
-"""The protocol of rewards, finding one by its name or folder, and checks of a user's own."""
+"""The protocol of rewards, and finding one or several by names, folders and weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence, Sized
-from copy import deepcopy
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
 from siftune.curate.core import registry
-from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.curate.core.custom import component, name_in_texts
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.option_values import is_required
 from siftune.curate.models.precision import Precision
 
 __all__ = [
-    "CheckedReward",
     "Entry",
     "Reward",
     "check_fields",
     "entries_of",
+    "folders_of",
     "load",
     "of_texts",
     "one_of",
@@ -123,76 +121,6 @@ def _wrong_list(listed: Any, kind: type[Any], wanted: str) -> str | None:
 
 
 _REWARDS: Final = "finetune.rewards"
-_BATCH: Final = ("prompts", "completions", "rows")
-_ONE: Final = ("prompt", "completion", "row")
-_ALSO: Final = {"responses": "completions", "response": "completion"}
-"""What columns and scorers call a completion."""
-
-
-class _RewardFunction(FunctionComponent):
-    """A reward from a function of ``prompts``, ``completions``, ``rows``, or of one of each.
-
-    It is given those of them that it has as parameters: lists, or one by one ``prompt``,
-    ``completion``, ``row``. Its other parameters without a default are fields of the rows of their
-    names, unless they are set as options. Where one row has no such field, a function of one
-    completion is not called, which is then not scored.
-    """
-
-    reads_fields: ClassVar[bool] = True
-
-    @classmethod
-    def data_of(cls, names: Sequence[str]) -> tuple[str, ...]:
-        """The parameters for data; without such names the first two: prompts, completions."""
-        for kind in (_BATCH, _ONE):
-            if found := tuple(name for name in names if _ALSO.get(name, name) in kind):
-                return found
-        return tuple(names[:2])
-
-    @property
-    def fields_of_rows(self) -> list[str]:
-        """The parameters that fields of the rows fill."""
-        return [name for name in self._fields if self._options.get(name) is None]
-
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        completions: Sequence[str],
-        rows: Sequence[Mapping[str, Any]],
-    ) -> Any:
-        """The result of the function."""
-        given = (prompts, completions, rows)
-        fields = {name: [_field(row, name) for row in rows] for name in self.fields_of_rows}
-        options = {key: value for key, value in self._options.items() if key not in fields}
-        for kind in (_BATCH, _ONE):
-            lists = {own: given[kind.index(name)] for own, name in self._named if name in kind}
-            if lists and kind is _BATCH:
-                return self._function(**lists, **fields, **options)
-            if lists:
-                return self._one_by_one(lists | fields, options)
-        return self._function(*given[: len(self.data)], **fields, **options)
-
-    @property
-    def _named(self) -> list[tuple[str, str]]:
-        """The parameters for data, and what each is given by its name."""
-        return [(name, _ALSO.get(name, name)) for name in self.data]
-
-    def _one_by_one(self, lists: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> Any:
-        """The result for each completion; None where a field is."""
-        each = (dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=True))
-        lacks = set(self.fields_of_rows)
-        return [
-            None if any(one[name] is None for name in lacks) else self._function(**one, **options)
-            for one in each
-        ]
-
-
-def _field(row: Mapping[str, Any], name: str) -> Any:
-    """A field of a row, one of the raw row first; of a known answer the text."""
-    extra = row.get("extra") or {}
-    if name in extra:
-        return extra[name]
-    is_turns = name == "answer" and isinstance(row.get(name), list)
-    return row.get("reference" if is_turns else name)
 
 
 def check_fields(reward: Reward, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -203,7 +131,7 @@ def check_fields(reward: Reward, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     for part in getattr(reward, "parts", ()):
         check_fields(part.reward, rows)
-    asked = reward.fields_of_rows if isinstance(reward, _RewardFunction) else []
+    asked: Sequence[str] = getattr(reward, "fields_of_rows", ())
     known = {key: None for row in rows for key in (*(row.get("extra") or {}), *row)}
     known.pop("extra", None)
     for name in asked if rows else ():
@@ -273,6 +201,16 @@ def _entry(name: str, given: Any) -> Entry:
     return Entry(name, float(weight), keys.get("reward", name), options)
 
 
+def folders_of(reward: str | Mapping[str, Any] | None) -> list[str]:
+    """The folders of reward models among those that an option ``reward`` names.
+
+    >>> folders_of({"exact_match": 1, "helpful": {"reward": "runs/reward"}}), folders_of(None)
+    (['runs/reward'], [])
+    """
+    named = [] if reward is None else [one.reward for one in entries_of(reward)]
+    return [one for one in named if isinstance(one, str) and not registry.has(_REWARDS, one)]
+
+
 def reads_fields(reward: str | Mapping[str, Any]) -> bool:
     """Whether a reward may read fields of the raw rows, ``extra``, which are then part of the data.
 
@@ -285,66 +223,6 @@ def _reads_extra(reward: str) -> bool:
     if reward in registry.own_names(_REWARDS):
         return bool(registry.declared(_REWARDS, reward).get("reads_extra", True))
     return registry.has(_REWARDS, reward)
-
-
-class CheckedReward(Checked):
-    """A user's reward, whose answer is a number or None for each completion."""
-
-    required: ClassVar[Sequence[str]] = ("__call__",)
-    function: ClassVar[type[FunctionComponent]] = _RewardFunction
-
-    @classmethod
-    def _is_as_ours(cls, own: type[Any], parameters: Sequence[str]) -> bool:
-        """With prompts, completions and rows, whatever they are called."""
-        return len(parameters) == len(_BATCH) and not set(parameters) & set(_ONE)
-
-    @classmethod
-    def _complete(cls, made: type[Any]) -> None:
-        """Refuse a function of one thing whose name is not known: prompt or completion."""
-        data: Sequence[str] = getattr(made, "data", ())
-        if len(data) == 1 and _ALSO.get(data[0], data[0]) not in (*_BATCH, *_ONE):
-            raise UsageError(
-                f"{made._label}: name its parameter completion to be given one completion, or "
-                f"completions to be given all; {data[0]!r} may be either, or the prompt"
-            )
-
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        completions: Sequence[str],
-        rows: Sequence[Mapping[str, Any]],
-    ) -> list[float | None]:
-        """Scores of completions, in order.
-
-        Raises:
-            UsageError: there are more or fewer than completions, or one is no number.
-        """
-        own: Any = super().__call__  # type: ignore[misc]
-        given = deepcopy(([*prompts], [*completions], [*rows]))  # it may change what it is given
-        try:
-            answer = self._call(own, *given)
-        except UsageError as error:
-            if not isinstance(error.__cause__, KeyError) or not rows:
-                raise
-            there = f"a row has {', '.join(rows[0])}"
-            extra = rows[0].get("extra")
-            there += f"; its 'extra' has {', '.join(extra)}" if extra else ""
-            raise UsageError(f"{error}; {there}") from error.__cause__
-        listed = answer.tolist() if hasattr(answer, "tolist") else answer
-        if not isinstance(listed, list | tuple) or len(listed) != len(completions):
-            count = f"{len(listed):,}" if isinstance(listed, Sized) else type(listed).__name__
-            raise self._refused(
-                f"expected a number for each of the {len(completions):,} completions, got {count}"
-            )
-        return [self._number(one) for one in listed]
-
-    def _number(self, value: Any) -> float | None:
-        plain = value.item() if hasattr(value, "item") else value
-        if plain is None or plain != plain:
-            return None
-        if not isinstance(plain, bool | int | float) or math.isinf(plain):
-            raise self._refused(f"expected a finite number, or None, got {plain!r}")
-        return float(plain)
 
 
 def reward_of(
@@ -391,8 +269,8 @@ def one_of(
             f"reward {reward!r} is neither a model folder nor a reward; "
             f"{registry.closest(reward, names)}"
         )
-    given = {"model": reward, "precision": precision, **options}
-    model: Reward = registry.build(_REWARDS, "reward_model", given)
+    model_options = {"model": reward, "precision": precision, **options}
+    model: Reward = registry.build(_REWARDS, "reward_model", model_options)
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +28,7 @@ from siftune.finetune.models.precision import (
     reference_dtype,
     report,
 )
+from siftune.finetune.rewards.types import Reward, check_fields, folders_of, reward_of
 
 __all__ = ["MEASURES", "Evaluate", "chosen_rows", "summary", "write_step", "write_summary"]
 
@@ -67,7 +68,7 @@ class Evaluate:
     Options:
         model: Model to evaluate: a folder, a name of `siftune models list`, or a name on the hub.
         reference: Model that the KL of the answers, and the log-ratios of pairs, are measured from.
-        reward: Folder of a reward model that scores the answers.
+        reward: Reward of the answers: a folder, a name, a user's own, or several with weights.
         judge_pairs: Have a causal model rank held-out pairs by its implicit reward, in place of
             answering prompts.
         by: Column, or field of the raw rows, with a category of each pair: the accuracy is shown
@@ -81,7 +82,8 @@ class Evaluate:
 
     model: str
     reference: str | None = None
-    reward: str | None = None
+    reward: str | Mapping[str, Any] | None = None
+    reward_options: Mapping[str, Any] = field(default_factory=dict)
     temperature: NonNegative = 0.0
     max_new_tokens: Count = 64
     limit: Natural = 0
@@ -126,11 +128,15 @@ class Evaluate:
         table = chosen_rows(training_rows.load(rows, KINDS), self.limit, self.seed)
         dtype = frozen_dtype(self.precision)
         reference = None if self.reference is None else loading.load_causal(self.reference, dtype)
+        asked = training_rows.to_prompts(table)
+        reward = self._made_reward()
+        if reward is not None:
+            check_fields(reward, asked)
         generation_eval = GenerationEval(
-            tuple(training_rows.to_prompts(table)),
+            tuple(asked),
             loading.load_tokenizer(self.model),
             None if reference is None else loading.placed(reference),
-            self.reward,
+            reward,
             self.temperature,
             self.max_new_tokens,
             self.batch_size,
@@ -139,6 +145,13 @@ class Evaluate:
         )
         found = generation_eval(loading.placed(loading.load_causal(self.model, dtype)))
         return found, summary(found)
+
+    def _made_reward(self) -> Reward | None:
+        if self.reward is None:
+            return None
+        one = folders_of(self.reward) == [self.reward]
+        own = {"batch_size": self.batch_size} if one else {}
+        return reward_of(self.reward, {**own, **self.reward_options}, self.precision)
 
     def _ranked_by_ratio(self, rows: Path) -> _Found:
         from siftune.finetune.evaluation.implicit_reward import pairs_by_log_ratio
@@ -200,7 +213,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     unanswered = sum(row["completion"] is None for row in rows)
     found: dict[str, float] = {"rows": len(rows), "unanswered": unanswered}
-    for name in MEASURES:
+    parts = dict.fromkeys(key for row in rows for key in row if key.startswith("reward/"))
+    for name in (*MEASURES, *parts):
         having = [row for row in rows if row.get(name) is not None]
         if having:
             values = [float(row[name]) for row in having]

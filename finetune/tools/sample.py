@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,6 +31,7 @@ from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.models import loading
 from siftune.finetune.models.loading import check_same_size
 from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
+from siftune.finetune.rewards.several import parts_of, total_of
 from siftune.finetune.rewards.types import check_fields, load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
 
@@ -50,14 +51,29 @@ _EMPTY: Final = "empty"
 _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 
 
+class _Scored(NamedTuple):
+    """An answer, its score, and the score of each reward by its name."""
+
+    text: str
+    score: float | None = None
+    parts: Mapping[str, float | None] = {}
+
+    @property
+    def attributes(self) -> list[dict[str, Any]]:
+        """The score of each reward that gave one."""
+        found = self.parts.items()
+        return [{"name": name, "value": value} for name, value in found if value is not None]
+
+
 @dataclass(frozen=True)
 class Sample:
     """``count`` answers of ``model`` to each prompt of the rows, as ranked rows.
 
     Each is drawn from random numbers of its own (``seed``, its row, its number); one that was cut
     off at ``max_new_tokens``, or is empty, is left out. The ``reward`` gives the ``scores``;
-    without one answers have none, and all are kept. Each prompt is asked once, however many rows
-    have it.
+    without one answers have none, and all are kept. Of several rewards with weights ``scores`` are
+    the sum, and ``attributes`` the score of each. Each prompt is asked once, however many rows have
+    it.
 
     With each answer come the numbers that losses on own samples read, by Bradley-Terry on the
     scores over ``scale``: ``win_rate``, how often it beats another of its list (``spo``, ``dno``);
@@ -98,7 +114,7 @@ class Sample:
     """
 
     model: str
-    reward: str | None = None
+    reward: str | Mapping[str, Any] | None = None
     reward_options: Mapping[str, Any] = field(default_factory=dict)
     count: Count = 4
     temperature: Positive = 1.0
@@ -255,23 +271,26 @@ class Sample:
     @staticmethod
     def _scored(
         reward: Reward | None, asked: Sequence[Mapping[str, Any]], drawn: Sequence[Sequence[str]]
-    ) -> list[list[tuple[str, float | None]]]:
+    ) -> list[list[_Scored]]:
         """The answers that have a score, with it; without a reward all."""
         if reward is None:
-            return [[(said, None) for said in answers] for answers in drawn]
+            return [[_Scored(said) for said in answers] for answers in drawn]
         flat = [(row, said) for row, answers in zip(asked, drawn, strict=True) for said in answers]
         texts = ["\n".join(str(one["content"]) for one in row["prompt"]) for row, _ in flat]
-        scores = iter(reward(texts, [said for _, said in flat], [row for row, _ in flat]))
-        found = [[(said, next(scores)) for said in answers] for answers in drawn]
-        return [
-            [(said, score) for said, score in answers if score is not None] for answers in found
-        ]
+        parts = parts_of(reward, texts, [said for _, said in flat], [row for row, _ in flat])
+        totals = total_of(reward, parts)
+        scored = (
+            _Scored(said, totals[at], {name: own[at] for name, own in parts.items()})
+            for at, (_, said) in enumerate(flat)
+        )
+        found = [[next(scored) for _ in answers] for answers in drawn]
+        return [[one for one in answers if one.score is not None] for answers in found]
 
     def _row(
         self,
         base: Mapping[str, Any],
-        own: Sequence[tuple[str, float | None]],
-        theirs: Sequence[tuple[str, float | None]],
+        own: Sequence[_Scored],
+        theirs: Sequence[_Scored],
     ) -> dict[str, Any] | None:
         """A ranked row but for its prompt; None of too few answers, or where no opponent came."""
         joined = [*own, *theirs] if self.mixture == 1 else own
@@ -284,24 +303,24 @@ class Sample:
             **base,
             "kind": "ranked",
             "extra": {SAMPLED_FROM: self._lineage[0], SAMPLED_LINEAGE: self._lineage},
-            "completions": [[turn("assistant", said)] for said, _ in joined],
-            "attributes": None,
+            "completions": [[turn("assistant", one.text)] for one in joined],
+            "attributes": [one.attributes for one in joined] if self._several else None,
             **numbers,
         }
 
     def _numbers(
         self,
-        own: Sequence[tuple[str, Any]],
-        theirs: Sequence[tuple[str, Any]],
-        joined: Sequence[tuple[str, Any]],
+        own: Sequence[_Scored],
+        theirs: Sequence[_Scored],
+        joined: Sequence[_Scored],
     ) -> dict[str, Any]:
         """Scores and win rates of the answers of one prompt."""
-        scores = np.array([score for _, score in joined])
+        scores = np.array([one.score for one in joined])
         each = _wins(scores / self.scale, scores / self.scale)
         rates = (each.sum(1) - 0.5) / (len(joined) - 1)  # itself, a draw, is no opponent
         beats = rates
         if theirs:
-            against = np.array([score for _, score in theirs])
+            against = np.array([one.score for one in theirs])
             beats = _wins(scores / self.scale, against / self.scale).mean(1)
         if joined is not own and len(theirs) > 1:  # an opponent in the list has met itself there
             last = slice(len(own), None)
@@ -316,6 +335,10 @@ class Sample:
     @cached_property
     def _lineage(self) -> list[str]:
         return lineage(self.model)
+
+    @property
+    def _several(self) -> bool:
+        return isinstance(self.reward, Mapping)
 
     @property
     def _least(self) -> int:
@@ -351,6 +374,8 @@ class Sample:
             scores = [score for row in kept for score in row["scores"]]
             means["score"] = float(np.mean(scores))
             means["best"] = float(np.mean([max(row["scores"]) for row in kept]))
+        if self._several:
+            means |= _means(one for row in kept for one in row["attributes"])
         return {
             "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
             "rows": loading.shown(rows),
@@ -362,6 +387,15 @@ class Sample:
                 "answers": {reason: count for reason, count in sorted(lost.items()) if count},
             },
         }
+
+
+def _means(attributes: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """The mean of each reward over the answers that it scored, as ``score/NAME``."""
+    scores = defaultdict[str, list[float]](list)
+    for answer in attributes:
+        for one in answer:
+            scores[f"score/{one['name']}"].append(one["value"])
+    return {name: float(np.mean(listed)) for name, listed in scores.items()}
 
 
 def _left_out(answer: Mapping[str, Any]) -> str:

@@ -210,10 +210,11 @@ def test_a_causal_model_answers_and_its_answers_are_rewarded(
     tiny_model_dir: Path, tiny_reward_dir: Path, tmp_path: Path
 ) -> None:
     conversations(4).write_parquet(tmp_path / "rows.parquet")
+    brief = {"options": {"target": 4}}
     result = Evaluate(
         str(tiny_model_dir),
         reference=str(tiny_model_dir),
-        reward=str(tiny_reward_dir),
+        reward={"rm": {"reward": str(tiny_reward_dir), "weight": -2}, "length": brief},
         max_new_tokens=8,
         limit=3,
     )(tmp_path / "rows.parquet", tmp_path / "out")
@@ -223,6 +224,10 @@ def test_a_causal_model_answers_and_its_answers_are_rewarded(
     last = json.loads((tmp_path / "out/evaluation.json").read_text())["last"]
     assert last["kl_k1"] == 0
     assert last["reward"] == pytest.approx(sum(row["reward"] for row in found) / 3)
+    for row in found:
+        assert row["reward"] == pytest.approx(row["reward/length"] - 2 * row["reward/rm"])
+        assert row["reward/length"] == -abs(len(row["completion"].split()) - 4) / 4
+    assert last["reward/rm"] == pytest.approx(sum(row["reward/rm"] for row in found) / 3)
 
 
 def test_a_reward_model_is_asked_which_side_is_better(

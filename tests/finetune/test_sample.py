@@ -71,6 +71,19 @@ def test_without_a_reward_every_answer_is_kept_without_a_score(talker, asked, tm
         Sample(model="m", reference="r", opponents=1)
 
 
+def test_of_several_rewards_the_sum_ranks_and_each_is_kept(talker, asked, tmp_path):
+    yes, brief = {"options": {"text": "yes"}}, {"weight": 0.5, "options": {"target": 3}}
+    both = {"text_share": yes, "brief": {"reward": "length", **brief}}
+    result, rows = sample(talker, asked, tmp_path / "a", reward=both, reward_options={}, count=2)
+    listed = []
+    for row in rows:
+        for score, each in zip(row["scores"], row["attributes"], strict=True):
+            named = {one["name"]: one["value"] for one in each}
+            assert score == pytest.approx(named["text_share"] + 0.5 * named["brief"])
+            listed.append(named["brief"])
+    assert result.metrics["score/brief"] == pytest.approx(sum(listed) / len(listed))
+
+
 def test_a_file_of_prompts_and_nothing_else_is_answered(talker, tmp_path):
     file = tmp_path / "prompts.jsonl"
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say two"}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from siftune.curate.core.errors import UsageError
 from siftune.finetune.rewards.exact_match import ExactMatch
 from siftune.finetune.rewards.several import WeightedRewards, parts_of, total_of
 from siftune.finetune.rewards.types import check_fields, entries_of, load, reads_fields, reward_of
+from siftune.pipelines.preflight import _LATER, _check_reward
+from siftune.pipelines.steps import reward_key
 from siftune.train import _named_reward
 
 PROMPTS, SAID = ["a?", "b?", "c?"], ["yes", "no, no", "yes"]
@@ -105,3 +108,16 @@ def test_several_survive_pickling_and_reward_models_take_the_precision() -> None
     parts = WeightedRewards(given, "fp32").parts
     assert [part.reward.precision for part in parts] == ["bf16", "fp32"]
     assert [one.reward for one in entries_of(given)] == ["some/folder", "other/folder"]
+
+
+def test_a_pipeline_knows_several_rewards_by_weights_and_models_not_by_places(
+    tiny_reward_dir: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(tiny_reward_dir, tmp_path / "moved")
+    here, there = ({"rm": {"reward": str(at)}, "brief": BRIEF} for at in (tiny_reward_dir, moved))
+    heavier = {**here, "brief": {**BRIEF, "weight": 2}}
+    assert reward_key(here) == reward_key(there) != reward_key(heavier)
+    assert reward_key(str(moved)) == reward_key(here)[0][2]
+    _check_reward({"rm": {"reward": _LATER}, "brief": BRIEF}, {})  # a step will have made it
+    with pytest.raises(UsageError, match="it has no config"):
+        _check_reward({"rm": {"reward": str(tmp_path)}}, {})

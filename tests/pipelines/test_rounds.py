@@ -128,6 +128,7 @@ def test_rows_that_a_step_does_not_take_are_refused_before_anything_runs(
         ("spo:", "dpo:", "`chosen-1` has ranked rows"),
         ("reward_options: {target: 3}", "reward_options: {}", "length needs the option 'target'"),
         ("reward: length", "reward: nowhere", "nowhere"),
+        ("reward: length", "reward: {length: 1}", "reward_options: they are of one reward"),
         ("select: random", "select: randon", "did you mean random"),
     ):
         assert old in text
