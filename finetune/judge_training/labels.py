@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import DataError
-from siftune.curate.core.schema import kind_of, schema_of
+from siftune.curate.core.schema import kind_of
 from siftune.curate.heads.calibrating import unit
-from siftune.curate.heads.labelled import labels_of, pairs_of
+from siftune.curate.heads.labelled import labels_of
 from siftune.curate.judge_stats.calibration import Kind
 from siftune.finetune.data import training_rows
+from siftune.finetune.data.comparisons import as_pairs
 
 __all__ = ["LABEL", "Labels", "read_labels"]
 
@@ -69,7 +70,7 @@ def read_labels(source: Path, label: str | None, positive: str | None) -> Labels
     """
     table = training_rows.load(source, _KINDS)
     if kind_of(table) == "ranked":
-        table = _pairs(table)
+        table = as_pairs(table)
         if table.is_empty():
             raise DataError(f"{source}: no list has two answers whose scores differ")
         return Labels("pairs", table)
@@ -97,23 +98,3 @@ def _oriented(table: pl.DataFrame, swap: Sequence[bool]) -> pl.DataFrame:
         "rejected": pl.when(swapped).then("chosen").otherwise("rejected"),
     }
     return table.with_columns(**sides)
-
-
-def _pairs(table: pl.DataFrame) -> pl.DataFrame:
-    """All pairs of answers in ranked lists whose scores differ."""
-    return pl.DataFrame(list(_sides(table)), schema_of("preference"))
-
-
-def _sides(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    for row in table.iter_rows(named=True):
-        answers = row["completions"] or []
-        base = {name: row.get(name) for name in ("source", "row", "extra", "prompt")}
-        for better, worse in pairs_of((row.get("scores") or [])[: len(answers)]):
-            yield {
-                **dict.fromkeys(schema_of("preference")),
-                **base,
-                "id": f"{row['id']}#{better + 1}-{worse + 1}",
-                "kind": "preference",
-                "chosen": answers[better],
-                "rejected": answers[worse],
-            }

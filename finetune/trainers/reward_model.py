@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import polars as pl
 
 from siftune.curate.chat.templates import ENCODER
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.progress import if_slow
 from siftune.curate.core.ranges import (
     Count,
@@ -21,6 +23,7 @@ from siftune.curate.core.ranges import (
     Seed,
     check_ranges,
 )
+from siftune.curate.core.registry import build
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import Finishing, TrainResult
@@ -43,21 +46,27 @@ from siftune.finetune.training.trainer_arguments import freeze, training_argumen
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from siftune.finetune.losses.reward_types import RewardObjective
+
 __all__ = ["RewardModel"]
 
+_KINDS: Final = ("preference", "ranked")
+_LOSSES: Final = "finetune.losses.reward"
 _MAX_LENGTH: Final = 1024
 _TRAINED: Final = ("trained weights", "adapters and the head")
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """Bradley-Terry, ``-log sigmoid(r_chosen - r_rejected - margin)``, on TRL's RewardTrainer.
+    """Bradley-Terry, ``-log sigmoid(r_chosen - r_rejected - margin)``, or another ``objective``.
 
-    Any backbone gets one number out (arXiv:2203.02155 has the loss, arXiv:2307.09288 the margin,
-    arXiv:2312.09244 the term of ``center``). One without a chat template, as encoders are, reads
-    the turns with its separator after each. A prompt that is too long loses its start, in
-    evaluations as well; answers are never cut: a pair with one that does not fit, or whose sides
-    have the same tokens, is refused, or left out with ``on_bad: drop``.
+    Any backbone gets one number out. Rows are pairs, or ranked lists, of which all pairs of answers
+    whose scores differ are compared. Each different answer of a pair, or with ``by_prompt`` of all
+    pairs of a prompt, is encoded once; ``batch_size`` counts pairs, or prompts. A backbone without
+    a chat template, as encoders are, reads the turns with its separator after each. A prompt that
+    is too long loses its start, in evaluations as well; answers are never cut: a pair with one that
+    does not fit, or whose sides have the same tokens, is refused, or left out with
+    ``on_bad: drop``.
 
     The share of held-out pairs ranked right is in ``evaluation.json`` beside that of preferring the
     longer answer, on all pairs and on those of nearly equal length. Parts of a batch
@@ -67,9 +76,18 @@ class RewardModel:
     Options:
         model: Backbone: a causal model, an encoder, or a reward model to train further, as a
             folder, a name of `siftune models list`, or a name on the hub.
+        objective: Loss of the scores: bradley_terry, k_wise, plackett_luce, focal_ranking, or a
+            class of yours, FILE.py:NAME.
+        objective_options: Options of the objective, such as gamma=1 for focal_ranking.
+        by_prompt: Put all pairs of a prompt together and encode each of their answers once; k_wise
+            and plackett_luce always do.
         use_margin: Subtract the column ``margin`` of each pair from the gap of its two scores.
-        center: Weight of the squared sum of a pair's scores, which keeps scores around zero; none
-            is off.
+        win_rates: Learn the column ``win_probability``, the share in which the chosen answer won,
+            in place of a sure win.
+        length_matched: Weigh pairs so that the longer answer wins half of all, and length alone
+            tells nothing.
+        center: Weight of the squared sum of a pair's scores, which keeps scores around zero
+            (arXiv:2312.09244 takes 0.01); none is off.
         freeze: Number of the lowest layers that stay as they are, with the embeddings; 0 trains
             all.
         max_length: Largest number of tokens of prompt and answer; a longer prompt loses its start.
@@ -86,7 +104,12 @@ class RewardModel:
     batch_size: Count = 16
     micro_tokens: Count = 4096
     max_length: Count | None = None
+    objective: str = "bradley_terry"
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+    by_prompt: bool = False
     use_margin: bool = False
+    win_rates: bool = False
+    length_matched: bool = False
     center: NonNegative | None = None
     freeze: Natural = 0
     lora: Rank = 0
@@ -115,7 +138,8 @@ class RewardModel:
             DataError: pairs cannot be trained on; the text counts and names them.
             UsageError: an option or the model does not fit.
         """
-        table = training_rows.load(rows, ("preference",))
+        self._loss()
+        table = _pairs(rows)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self.train(table, rows, run)
@@ -133,9 +157,7 @@ class RewardModel:
             "data": training_rows.data_hash(table),
         }
         if self.eval_rows is not None:
-            key["eval"] = training_rows.data_hash(
-                training_rows.load(self.eval_rows, ("preference",))
-            )
+            key["eval"] = training_rows.data_hash(_pairs(self.eval_rows))
         return key
 
     def train(
@@ -170,7 +192,7 @@ class RewardModel:
             trained = whole_model(trained, self.adapter, self.model, self._load, run.beside)
         facts = {
             "stage": "reward",
-            "method": "bradley_terry",
+            "method": self.objective,
             "base": base_facts(self.model),
             "command": command_line(self, run.command, rows),
             "data": {**training_rows.data_facts(rows, train), "dropped": dropped.counts()},
@@ -202,7 +224,8 @@ class RewardModel:
         cpu = loading.device().type == "cpu"
         preflight.refuse(preflight.check_precision(self.options, cpu))
         preflight.refuse(preflight.check_padding(tokenizer))
-        empty = pl.concat([training_rows.bad_rows(table), self._without_margin(table)]).unique(
+        lacking = [self._lacking(table, *each) for each in self._numbers]
+        empty = pl.concat([training_rows.bad_rows(table), *lacking]).unique(
             "id", keep="first", maintain_order=True
         )
         read = table.join(empty, on="id", how="anti", maintain_order="left")
@@ -220,17 +243,21 @@ class RewardModel:
         preflight.refuse(preflight.check_shortened(cut, length))
         return used, training_rows.dropped_of(empty, unread)
 
-    def _without_margin(self, table: pl.DataFrame) -> pl.DataFrame:
-        if not self.use_margin:
-            return table.clear().select("id", reason=pl.lit("no_margin"))
-        margin = pl.col("margin") if "margin" in table.columns else pl.lit(None, pl.Float64)
-        lacking = table.filter(margin.is_null() | margin.is_nan())
-        return lacking.select("id", reason=pl.lit("no_margin"))
+    @property
+    def _numbers(self) -> Sequence[tuple[str, str]]:
+        """Columns that have to be there, with the reason of rows that lack them."""
+        known = ("margin", "no_margin"), ("win_probability", "no_win_probability")
+        return list(compress(known, (self.use_margin, self.win_rates)))
+
+    def _lacking(self, table: pl.DataFrame, name: str, reason: str) -> pl.DataFrame:
+        value = pl.col(name) if name in table.columns else pl.lit(None, pl.Float64)
+        lacking = table.filter(value.is_null() | value.is_nan())
+        return lacking.select("id", reason=pl.lit(reason))
 
     def _split(self, table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.eval_rows is None:
             return training_rows.held_out(table, self.held_out, self.seed)
-        other = training_rows.load(self.eval_rows, ("preference",))
+        other = _pairs(self.eval_rows)
         return table, training_rows.drop_bad(
             other, training_rows.bad_rows(other), self.on_bad, self.eval_rows
         )
@@ -238,17 +265,45 @@ class RewardModel:
     def _dataset(self, table: pl.DataFrame, tokenizer: Any, length: int) -> Dataset:
         from datasets import Dataset
 
+        from siftune.finetune.data.comparisons import comparisons, length_balance
         from siftune.finetune.runs.finite_steps import ROW
 
-        sides = encode_sides(tokenizer, training_rows.to_pairs(table), length)
-        columns: dict[str, Any] = {
-            "chosen_ids": [chosen.ids for chosen, _ in sides],
-            "rejected_ids": [rejected.ids for _, rejected in sides],
-            ROW: list(range(len(sides))),
+        pairs = training_rows.to_pairs(table)
+        sides = [
+            (chosen.ids, rejected.ids)
+            for chosen, rejected in encode_sides(tokenizer, pairs, length)
+        ]
+        shares = table["win_probability"].to_list() if self.win_rates else [1.0] * table.height
+        elements = comparisons(
+            table,
+            sides,
+            ROW,
+            by_prompt=self.by_prompt or self._loss().by_prompt,
+            shares=shares,
+            margins=table["margin"].to_list() if self.use_margin else None,
+            balance=length_balance(table, shares) if self.length_matched else (1.0, 1.0),
+        )
+        return Dataset.from_list(elements)
+
+    def _loss(self) -> RewardObjective:
+        """The objective, which can use what the options give it.
+
+        Raises:
+            UsageError: there is no such objective, or it cannot use an option.
+        """
+        loss: RewardObjective = build(_LOSSES, self.objective, self.objective_options)
+        used = {
+            "use_margin": ("margins", self.use_margin),
+            "win_rates": ("win_rates", self.win_rates),
+            "length_matched": ("weights", self.length_matched),
         }
-        if self.use_margin:
-            columns["margin"] = table["margin"].to_list()
-        return Dataset.from_dict(columns)
+        for option, (needed, is_set) in used.items():
+            if is_set and needed not in loss.takes:
+                raise UsageError(
+                    f"{option}: {self.objective} has no place for it; leave it out, or take "
+                    "bradley_terry"
+                )
+        return loss
 
     def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, ids: list[str], run: Run) -> Any:
         args = self._arguments(run)
@@ -263,20 +318,21 @@ class RewardModel:
         return loop
 
     def _loop(self, model: Any, tokenizer: Any, rows: Dataset, args: Any, adapter: Any) -> Any:
-        from trl.trainer.reward_trainer import RewardTrainer
+        from siftune.finetune.data.collator import pad_of
+        from siftune.finetune.data.comparisons import ComparisonCollator
+        from siftune.finetune.training.reward_loop import RewardLoop
 
-        from siftune.finetune.training.reward_steps import RewardSteps
-
-        class Loop(RewardSteps, RewardTrainer):
-            """Steps that stop at NaN, in parts, on TRL's loss."""
-
-        return Loop(
+        loss = self._loss()
+        loop = RewardLoop(
             model=model,
             args=args,
             train_dataset=rows,
             processing_class=tokenizer,
+            data_collator=ComparisonCollator(pad_of(tokenizer), loss, args.pad_to_multiple_of),
             peft_config=adapter,
         )
+        loop.loss, loop.center = loss, self.center or 0.0
+        return loop
 
     def check_options(self) -> None:
         """Refuse arguments that the Hugging Face trainer does not take, before anything is read."""
@@ -301,8 +357,8 @@ class RewardModel:
         with quiet():
             from trl.trainer.reward_config import RewardConfig
 
-        # texts are cut already
-        return RewardConfig, {"max_length": None, "center_rewards_coefficient": self.center}
+        # texts are cut already, and scores are centred by us
+        return RewardConfig, {"max_length": None, "center_rewards_coefficient": None}
 
     def _scored(
         self, test: pl.DataFrame, tokenizer: Any, run: Run
@@ -323,3 +379,13 @@ class RewardModel:
         """Both rewards of each pair, cut to what the tokenizer's model takes."""
         most = tokenizer.model_max_length
         return scored_pairs(model, tokenizer, table, max_length=most, on_bad=self.on_bad)
+
+
+def _pairs(rows: Path | str) -> pl.DataFrame:
+    """The pairs of preference rows or ranked lists."""
+    from siftune.finetune.data.comparisons import as_pairs
+
+    table = as_pairs(training_rows.load(rows, _KINDS))
+    if table.is_empty():
+        raise DataError(f"{rows}: no list has two answers whose scores differ")
+    return table

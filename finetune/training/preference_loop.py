@@ -32,10 +32,11 @@ class Totals:
 
     sums: dict[str, torch.Tensor] = field(default_factory=dict)  # (sum, count), on the device
 
-    def add(self, name: str, values: torch.Tensor) -> None:
-        """Add one value for each pair or token."""
-        total = values.detach().double().sum()
-        now = torch.stack([total, torch.full_like(total, values.numel())])
+    def add(self, name: str, values: torch.Tensor, weights: torch.Tensor | None = None) -> None:
+        """Add one value for each pair or token; with ``weights`` it counts for so much."""
+        own = values.detach().double()
+        by = torch.ones_like(own) if weights is None else weights.to(own)
+        now = torch.stack([(own * by).sum(), by.sum()])
         self.sums[name] = self.sums[name] + now if name in self.sums else now
 
     def take(self, gather: Any) -> dict[str, float]:

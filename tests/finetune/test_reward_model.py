@@ -16,6 +16,7 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.data import training_rows
+from siftune.finetune.data.comparisons import comparisons, length_balance
 from siftune.finetune.data.prompt_truncation import Scored
 from siftune.finetune.evaluation.pair_accuracy import (
     accuracy,
@@ -389,19 +390,155 @@ def test_no_part_has_more_tokens_than_asked_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from trl.trainer.reward_trainer import RewardTrainer
+    from siftune.finetune.training.reward_loop import RewardLoop
 
     seen: list[tuple[int, int]] = []
-    own = RewardTrainer.compute_loss
+    own = RewardLoop.scores
 
-    def noted(self: Any, model: Any, inputs: Any, **named: Any) -> Any:
-        mask = inputs["attention_mask"]
+    def noted(self: Any, model: Any, batch: Any) -> Any:
+        mask = batch["attention_mask"]
         seen.append((len(mask), int(mask.sum())))
         assert mask.sum(1).max() == mask.shape[1]  # nobody is padded for a row of another part
-        return own(self, model, inputs, **named)
+        return own(self, model, batch)
 
-    monkeypatch.setattr(RewardTrainer, "compute_loss", noted)
+    monkeypatch.setattr(RewardLoop, "scores", noted)
     reward(held_out=0.0, micro_tokens=120)(rows, tmp_path / "m")
     assert sum(count for count, _ in seen) == 48  # both sides of 24 pairs
     assert all(tokens <= 120 or count == 2 for count, tokens in seen)
     assert len(seen) > 3  # more than the batches
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    """Ranked lists of 2 to 4 answers of different lengths, two of which tie."""
+    answers = ["hello red green", "hello", "the cat", "the black cat of pink"]
+    path = tmp_path / "lists.jsonl"
+    made = [
+        {
+            "prompt": f"Say {word} {at}",
+            "completions": answers[: 2 + at % 3],
+            "scores": [3, 1 + at % 2, 1, 0][: 2 + at % 3],
+        }
+        for at, word in enumerate(WORDS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path
+
+
+def test_lists_are_encoded_once_and_cost_what_their_scores_say(
+    reward: Callable[..., RewardModel],
+    lists: Path,
+    tmp_path: Path,
+    tiny_model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loss of a step over ragged lists, in parts: from scores of each text by itself."""
+    from siftune.finetune.training.reward_loop import RewardLoop
+
+    seen: list[int] = []
+    own = RewardLoop.scores
+
+    def noted(self: Any, model: Any, batch: Any) -> Any:
+        seen.append(len(batch["input_ids"]))
+        return own(self, model, batch)
+
+    monkeypatch.setattr(RewardLoop, "scores", noted)
+    model, tokenizer = load_reward(tiny_model_dir), load_tokenizer(tiny_model_dir)
+
+    def score(prompt: str, said: str) -> float:
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]
+        ids: Any = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            return float(model(**ids).logits)
+
+    raw = [json.loads(line) for line in lists.read_text().splitlines()]
+    kwise, every, squares = [], [], []
+    for row in raw:
+        r = [score(row["prompt"], said) for said in row["completions"]]
+        better = [
+            (i, j)
+            for i in range(len(r))
+            for j in range(len(r))
+            if row["scores"][i] > row["scores"][j]
+        ]
+        losses = [math.log1p(math.exp(r[j] - r[i])) for i, j in better]
+        kwise.append(sum(losses) / math.comb(len(r), 2))
+        every += losses
+        squares += [(r[i] + r[j]) ** 2 for i, j in better]
+    given = {"held_out": 0.0, "lr": 1e-9, "batch_size": 8, "micro_tokens": 60}
+    reward(**given, objective="k_wise")(lists, tmp_path / "k")
+    first = logged(tmp_path / "k")[0]
+    assert first["loss"] == pytest.approx(sum(kwise) / 8, rel=1e-4)
+    assert sum(seen) == sum(len(row["completions"]) for row in raw)  # each answer once
+    assert len(seen) > 2  # in parts
+    seen.clear()
+    reward(**given, center=0.1, by_prompt=True)(lists, tmp_path / "b")
+    wanted = sum(every) / len(every) + 0.1 * sum(squares) / len(every)
+    assert logged(tmp_path / "b")[0]["loss"] == pytest.approx(wanted, rel=1e-4)
+    assert sum(seen) == sum(len(row["completions"]) for row in raw)
+
+
+def test_unequal_micro_batches_count_by_their_pairs(
+    reward: Callable[..., RewardModel], lists: Path, tmp_path: Path
+) -> None:
+    """Two accumulated batches of prompts with other numbers of pairs are one step of all pairs."""
+    given = {"held_out": 0.0, "lr": 1e-3, "by_prompt": True}
+    reward(**given, batch_size=8)(lists, tmp_path / "one")
+    more = {"batch_size": 4, "options": {"gradient_accumulation_steps": 2}}
+    reward(**given, **more)(lists, tmp_path / "two")
+    one, two = (logged(tmp_path / name)[0] for name in ("one", "two"))
+    for name in ("loss", "grad_norm", "accuracy", "margin", "mean_reward", "min_reward"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6)
+
+
+def test_comparisons_of_a_prompt_are_put_together_with_their_weights(tmp_path: Path) -> None:
+    table = pairs([("a", "b b", "c"), ("a", "c", "b b"), ("a", "b b", "d d d"), ("e", "f", "g g")])
+    sides = [([1], [2]), ([2], [1]), ([1], [3]), ([4], [5])]
+    found = comparisons(
+        table, sides, "rows", by_prompt=True, shares=[0.8, 0.6, 1.0, 1.0], margins=[2, 1, 3, 4]
+    )
+    assert [one["texts"] for one in found] == [[[1], [2], [3]], [[4], [5]]]
+    assert [one["chars"] for one in found] == [[3, 1, 5], [1, 3]]
+    assert [one["rows"] for one in found] == [[0, 1, 2], [3]]
+    wins, by = (torch.tensor(found[0][name]) for name in ("wins", "margins"))
+    torch.testing.assert_close(wins, torch.tensor([[0, 1.2, 1], [0.8, 0, 0], [0, 0, 0]]))
+    up = (0.8 * 2 - 0.4 * 1) / 1.2  # the mean of both opinions' margins
+    down = (0.6 * 1 - 0.2 * 2) / 0.8
+    torch.testing.assert_close(by, torch.tensor([[0, up, 3], [down, 0, 0], [0, 0, 0.0]]))
+
+
+def test_length_matched_pairs_are_won_by_the_longer_answer_half_the_time() -> None:
+    table = pairs(
+        [
+            ("a", "b b", "c"),
+            ("b", "b b", "c"),
+            ("c", "b b", "c"),
+            ("d", "e", "f f"),
+            ("g", "h", "i"),
+        ]
+    )
+    shares = [1.0, 0.9, 1.0, 0.7, 1.0]
+    longer, shorter = length_balance(table, shares)
+    assert (longer, shorter) == pytest.approx((2 / 3.2, 2 / 0.8))
+    sides = [([at], [at + 10]) for at in range(5)]
+    found = comparisons(table, sides, "rows", shares=shares, balance=(longer, shorter))
+    won = {1: 0.0, 0: 0.0, -1: 0.0}
+    for one in found:
+        for i, j in ((0, 1), (1, 0)):
+            sign = (one["chars"][i] > one["chars"][j]) - (one["chars"][i] < one["chars"][j])
+            won[sign] += one["wins"][i][j]
+    assert (won[1], won[-1], won[0]) == pytest.approx((2.0, 2.0, 1.0))
+    with pytest.raises(UsageError, match="the longer answer won all comparisons"):
+        length_balance(table.head(1), [1.0])
+
+
+def test_options_that_an_objective_has_no_place_for_are_refused(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    for option in ("use_margin", "win_rates", "length_matched"):
+        with pytest.raises(UsageError, match=f"{option}: plackett_luce has no place for it"):
+            reward(objective="plackett_luce", **{option: True})(rows, tmp_path / "m")
+    with pytest.raises(UsageError, match=r"called 'bradley'"):
+        reward(objective="bradley")(rows, tmp_path / "m")
+    with pytest.raises(DataError, match=r"24 no_win_probability"):
+        reward(win_rates=True)(rows, tmp_path / "m")

@@ -1,0 +1,1 @@
+"""Losses of reward models: one loss a file, on the scores of answers that were compared."""
