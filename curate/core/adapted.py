@@ -40,6 +40,7 @@ _ADAPTERS: Final = {
     "finetune.rewards": "siftune.finetune.core.reward_functions:CheckedReward",
     "finetune.advantages": "siftune.finetune.advantages.types:CheckedAdvantage",
     "finetune.policy_losses": "siftune.finetune.policy_losses.types:CheckedPolicyLoss",
+    "finetune.watch.detectors": "siftune.finetune.watch.detectors.types:CheckedDetector",
     "finetune.losses.pair": "siftune.finetune.losses.custom_losses:CheckedPairLoss",
     "finetune.losses.unpaired": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
     "finetune.losses.token": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
