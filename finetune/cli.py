@@ -55,13 +55,12 @@ _DATA: Final = {
     "sft": "Data: conversations, text, or pairs, of which the chosen side is learned.",
     "reward_model": "Data: preference rows (a prompt, a chosen and a rejected answer).",
     "judge": "Data: preference rows or ranked lists, or rows with a label, such as a rating.",
-    "ppo": "Data: rows with prompts; known answers are read by rewards that need them.",
     "init": "Data: a .txt file, or text rows.",
     "evaluate": "Data: held-out rows with prompts, or pairs to judge.",
     "sample": "Data: rows with prompts.",
     "compare": "Data: preference rows (a prompt, a chosen and a rejected answer).",
 }
-"""The rows that trainers and tools read, by the module of each."""
+"""The rows that trainers and tools read, by the module of each that does not declare ``data``."""
 _WRITTEN: Final = {  # what is no training
     "init": "Folder of the model that is made.",
     "evaluate": "Folder of the evaluation: the answers or judgements, and their means.",
@@ -92,7 +91,7 @@ class _Methods(ComponentGroup):
         yield "Tools", (*TOOLS, *self.commands)
 
     def instead(self, name: str) -> str | None:
-        """Advice on TRL's names of objectives, and on methods that are not there yet."""
+        """Advice on TRL's names of objectives."""
         advice = advice_on_method(name, tuple(self.list_commands(click.Context(self))))
         return None if advice.startswith("there are") else advice
 
@@ -123,7 +122,7 @@ class _Methods(ComponentGroup):
 
 @click.group(cls=_Methods)
 def finetune() -> None:
-    """Train on what was kept: a proxy model, SFT, reward models, PPO, preference objectives.
+    """Train on what was kept: a proxy model, SFT, reward models, rewards, preference objectives.
 
     A loss of yours is a command as ours are: siftune finetune FILE.py:NAME PAIRS --model MODEL
     --out OUT; a reward of yours is siftune finetune ppo ROWS --reward FILE.py:NAME.
@@ -261,7 +260,8 @@ def _conformance_command() -> click.Command:
 
 def _help(group: str, name: str, component: type[Any], words: str) -> str:
     shown = example_line(words, component, _OUTS.get(name, "model"))
-    parts = [help_of(group, name, component), _DATA.get(name, ""), shown]
+    data = _DATA.get(name, getattr(component, "data", ""))
+    parts = [help_of(group, name, component), data, shown]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -236,14 +236,14 @@ def described(group: str, name: str) -> type[Any]:
 def _kind(group: str) -> str:
     """The word for a component of a group.
 
-    >>> _kind("curate.scorers"), _kind("curate.judge_tasks"), _kind("finetune.losses.pair")
-    ('scorer', 'judge task', 'pair objective')
+    >>> _kind("curate.scorers"), _kind("finetune.policy_losses"), _kind("finetune.losses.pair")
+    ('scorer', 'policy loss', 'pair objective')
     """
     above, _, name = group.rpartition(".")
     return (
         f"{name} objective"
         if above.endswith(".losses")
-        else name.removesuffix("s").replace("_", " ")
+        else name.removesuffix("es" if name.endswith("sses") else "s").replace("_", " ")
     )
 
 

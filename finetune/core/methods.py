@@ -67,7 +67,12 @@ _OPTIONS_OF_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ref_model_mixup_alpha": ("ref_mixup_alpha",),
     "center_rewards_coefficient": ("center",),
     "early_stopping_patience": ("patience",),
-    "num_generations": ("count",),
+    "num_generations": ("group_size", "count"),
+    "num_iterations": ("epochs",),
+    "epsilon": ("cliprange",),
+    "epsilon_high": ("clip_high",),
+    "mask_truncated_completions": ("truncated",),
+    "reward_weights": ("reward",),
     **dict.fromkeys(("bf16", "fp16", "torch_dtype", "dtype"), ("precision",)),
 }
 """Our options in place of those of the scripts of TRL, the first that a method has."""
@@ -245,10 +250,10 @@ def advice_on_method(name: object, known: tuple[str, ...]) -> str:
     >>> advice_on_method("sigmoid", ("dpo", "ipo")), advice_on_method("dpi", ("dpo", "sft"))
     ("sigmoid is TRL's name of dpo", 'did you mean dpo?')
     >>> advice_on_method("grpo", ("gpo",))
-    'grpo is not there yet; ppo trains on rewards'
+    'grpo is no objective: train with `siftune finetune grpo`, or train.grpo'
     """
-    if str(name).lower() == "grpo":
-        return "grpo is not there yet; ppo trains on rewards"
+    if str(name) in TRAINERS and name not in known:
+        return f"{name} is no objective: train with `siftune finetune {name}`, or train.{name}"
     ours = _NAMES_OF_TRL.get(str(name).lower())
     return f"{name} is TRL's name of {ours}" if ours in known else closest(name, known)
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
+
+from siftune.curate.core.ranges import Within
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EvalResult", "Finishing", "TrainResult", "Trainer"]
+__all__ = ["DualClip", "EvalResult", "Finishing", "TrainResult", "Trainer"]
+
+DualClip: TypeAlias = Annotated[float, Within(1, above=True)]
+"""How much a token with a negative advantage may cost, in units of that advantage."""
 
 Finishing: TypeAlias = "Callable[[Any, Any, pl.DataFrame, Mapping[str, Any]], Mapping[str, Any]]"
 """What a training does before its folder is written: ``finishing(model, tokenizer, held_out,

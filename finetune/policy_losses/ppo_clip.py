@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from siftune.curate.core.ranges import Positive
-from siftune.finetune.policy_losses.types import DualClip, PolicyBatch
+from siftune.finetune.core.types import DualClip
+from siftune.finetune.policy_losses.types import PolicyBatch
 
 __all__ = ["PPOClip"]
 

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from siftune.curate.core.adapted import Checked, FunctionComponent
-from siftune.curate.core.ranges import Within
 
-__all__ = ["CheckedPolicyLoss", "DualClip", "PolicyBatch", "PolicyLoss"]
-
-DualClip: TypeAlias = Annotated[float, Within(1, above=True)]
-"""How much a token with a negative advantage may cost, in units of that advantage."""
+__all__ = ["CheckedPolicyLoss", "PolicyBatch", "PolicyLoss"]
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""PPO's optimizer loop: a `transformers.Trainer` that makes a rollout when one is used up."""
+"""The optimizer loop: a `transformers.Trainer` that makes a rollout when one is used up."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -20,70 +21,24 @@ from siftune.curate.files.atomic import read_json, write_json
 from siftune.finetune.core import distributed
 from siftune.finetune.core.masked import masked_sum
 from siftune.finetune.models.precision import machine_arguments
-from siftune.finetune.policy_losses.ppo_clip import PPOClip
-from siftune.finetune.policy_losses.types import PolicyBatch
-from siftune.finetune.rl import ppo_losses
-from siftune.finetune.rl.kl import kl_k1, kl_k3
+from siftune.finetune.rl.collector import Collector, parts_for
 from siftune.finetune.rl.kl_stop import KLLimit, KLStop
 from siftune.finetune.rl.model import ActorCritic, policy_scores
-from siftune.finetune.rl.rollout import Collector, Rollout
+from siftune.finetune.rl.parts import Divisor, policy_loss_of
+from siftune.finetune.rl.rollout import Rollout
 from siftune.finetune.rl.settings import Settings
+from siftune.finetune.rl.update import Update, update
 from siftune.finetune.runs import checkpoints
 from siftune.finetune.runs.finite_steps import FiniteSteps, NonFiniteError, StopAtNonFinite
 
 if TYPE_CHECKING:
     from siftune.finetune.rl.prepare import Supervised
 
-__all__ = ["Loop", "RunningMeans", "Update", "update"]
+__all__ = ["Loop", "RunningMeans"]
 
-_STATE: Final = "ppo.json"
+_STATE: Final = "rl.json"
+_CRITIC_LR: Final = 3e-5
 _FROM_OLD: Final = "from the policy that wrote the rollout"
-
-
-@dataclass(frozen=True)
-class Update:
-    """Sums over the ``tokens`` chosen tokens of some rows of a rollout.
-
-    ``loss`` carries the gradient. ``moved`` is the sum of ``log π_old - log π``: over whole
-    completions, an estimate (k1) of how far the policy is from the one that wrote them. ``sums``
-    are to be reported as means a token; ``ratio_deviation`` is ``|π/π_old - 1|``.
-    """
-
-    loss: Tensor
-    moved: float
-    sums: Mapping[str, Tensor]
-    tokens: int
-
-
-def update(
-    model: ActorCritic, rollout: Rollout, rows: Tensor, options: Settings, device: Any
-) -> Update:
-    """PPO's policy and value loss of ``rows`` of ``rollout`` under ``model``, and statistics."""
-    tokens = rollout.tokens.take(rows).to(device)
-    mask, width = tokens.mask, tokens.mask.shape[1]
-    old, old_values, advantages, returns = (
-        part[rows, :width].to(device)
-        for part in (rollout.old.logps, rollout.old.values, rollout.advantages, rollout.returns)
-    )
-    new = model(tokens, options.temperature)
-    batch = PolicyBatch(new.logps, old, advantages, mask)
-    policy = PPOClip(options.cliprange, options.dual_clip)(batch)
-    if rollout.weights is not None:
-        policy = policy * rollout.weights[rows, :width].to(device)
-    value = ppo_losses.value_loss(new.values, old_values, returns, options.value_clip)
-    with torch.no_grad():
-        deviation = (torch.exp(new.logps - old) - 1).abs()
-        each = {
-            "loss/policy": policy,
-            "loss/value": value,
-            "ppo/approx_kl": kl_k3(old, new.logps),
-            "ppo/clipfrac": (deviation > options.cliprange).float(),
-            "ppo/ratio_deviation": deviation,
-        }
-        sums = {name: masked_sum(values, mask) for name, values in each.items()}
-        moved = masked_sum(kl_k1(old, new.logps).double(), mask)
-    loss = masked_sum(policy, mask) + options.vf_coef * masked_sum(value, mask)
-    return Update(loss, float(moved), sums, int(mask.sum()))
 
 
 @dataclass
@@ -100,15 +55,21 @@ class RunningMeans:
         self._counts[name] += count
 
     def read(self) -> dict[str, float]:
-        """The means since the last call; sums and counts begin at 0 again."""
-        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        """The means since the last call, over all processes; sums and counts begin at 0 again."""
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, int] = defaultdict(int)
+        own = {name: float(total) for name, total in self._sums.items()}, dict(self._counts)
+        for totals, numbers in distributed.from_all(lambda: own):
+            for name, total in totals.items():
+                sums[name] += total
+                counts[name] += numbers[name]
         self._sums.clear()
         self._counts.clear()
-        return means
+        return {name: total / counts[name] for name, total in sums.items() if counts[name]}
 
 
 class Loop(FiniteSteps):
-    """PPO on the rollouts of a `Collector`.
+    """Policy optimisation on the rollouts of a `Collector`.
 
     The data set is the list of optimiser steps; step s reads its mini-batch from rollout
     ``s // steps_a_rollout``, which is made when the one before is used up. Clipping, schedule,
@@ -118,6 +79,9 @@ class Loop(FiniteSteps):
 
     A checkpoint is only taken once the next rollout has shown that its policy is within the KL
     limit: any checkpoint holds a good policy.
+
+    Several processes make one rollout together and compute a share of each mini-batch; gradients
+    are summed, and all divisors are those of the whole mini-batch.
     """
 
     def __init__(
@@ -136,6 +100,7 @@ class Loop(FiniteSteps):
         self.collector, self.settings, self.supervised = collector, settings, supervised
         self.work, self.save_every, self.at_save = work, save_every, at_save
         self.kl_coef = settings.kl_coef
+        self.policy_loss = policy_loss_of(settings)
         self.rollout: Rollout | None = None
         self.good: dict[str, Tensor] = {}
         self.kl_limit = KLLimit("kl_stop", settings.kl_stop, "completion")
@@ -150,7 +115,9 @@ class Loop(FiniteSteps):
         )
         self.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
         if self.args.n_gpu > 1:
-            raise UsageError("PPO runs on one device: set CUDA_VISIBLE_DEVICES to one of them")
+            raise UsageError(
+                "one process trains on one device: set CUDA_VISIBLE_DEVICES to one of them"
+            )
 
     @property
     def ac(self) -> ActorCritic:
@@ -167,7 +134,7 @@ class Loop(FiniteSteps):
                     {"params": [p for p in trained if id(p) not in critic], "lr": self.settings.lr},
                     {
                         "params": [p for p in trained if id(p) in critic],
-                        "lr": self.settings.critic_lr,
+                        "lr": self.settings.critic_lr or _CRITIC_LR,
                     },
                 ],
                 eps=1e-5,
@@ -175,25 +142,38 @@ class Loop(FiniteSteps):
             )
         return self.optimizer
 
+    def get_train_dataloader(self) -> Any:
+        """The steps one by one; of several processes each takes all of them."""
+        if distributed.count() == 1:
+            return super().get_train_dataloader()
+        steps: Any = self.train_dataset
+        return DataLoader(steps, batch_size=1, collate_fn=self.data_collator)
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one mini-batch, in parts that fit in memory."""
-        options, rollout = self.settings, self._current
+        options, rollout, device = self.settings, self._current, self.args.device
         step = int(inputs["step"]) % options.steps_a_rollout
         epoch, number = divmod(step, options.minibatches)
         rows = rollout.minibatches(epoch, options)[number]
         self.step_rows = [[rollout.ids[row] for row in rows.tolist()]]
-        total = int(rollout.tokens.mask[rows].sum())
-        loss, moved = torch.zeros((), device=self.args.device), 0.0
-        for part in rows.split(options.micro_batch):
-            done = update(model, rollout, part, options, self.args.device)
-            loss += done.loss.detach() / total
+        divisor = Divisor.of(options.reduction, rollout.learned, rows, options.max_new_tokens)
+        loss, moved = torch.zeros((), device=device), 0.0
+        for part in parts_for(rows, options.micro_batch):
+            done = update(self.ac, rollout, part, self.policy_loss, divisor, options, device)
+            loss += done.loss.detach() / divisor.total
             moved += done.moved
             self._note(done, first=step == 0)
             if not math.isfinite(loss.item()):
-                self._stop_at_non_finite(float(loss), moved, len(rows))
-            self.accelerator.backward(done.loss / total)
-        self._stop_above_limit(moved / len(rows), _FROM_OLD)
-        return loss + self._supervised_loss(int(inputs["step"]))
+                break
+            self.accelerator.backward(done.loss / divisor.total)
+        loss = distributed.add_up(loss)
+        moved = float(distributed.add_up(torch.tensor(moved, dtype=torch.float64)))
+        if not math.isfinite(loss.item()):
+            self._stop_at_non_finite(float(loss), moved, len(rows))
+        self._stop_above_limit(moved / max(len(rows), 1), _FROM_OLD)
+        loss += self._supervised_loss(int(inputs["step"]))
+        distributed.add_up_gradients(checkpoints.trained(self.ac).values())
+        return loss
 
     @property
     def _current(self) -> Rollout:
@@ -206,7 +186,7 @@ class Loop(FiniteSteps):
             self.means.add(name, total, done.tokens)
         if first:  # before any step on the rollout the ratio has to be 1
             self.means.add(
-                "ppo/first_ratio_deviation", done.sums["ppo/ratio_deviation"], done.tokens
+                "policy/first_ratio_deviation", done.sums["policy/ratio_deviation"], done.tokens
             )
 
     def _stop_at_non_finite(self, loss: float, moved: float, rows: int) -> None:
@@ -216,29 +196,33 @@ class Loop(FiniteSteps):
         raise NonFiniteError(f"the loss is {loss}", self.state.global_step + 1, self.step_rows[0])
 
     def _supervised_loss(self, step: int) -> Tensor:
-        """The weighted supervised loss of a step; its gradient is added to PPO's."""
+        """The weighted supervised loss of a step; its gradient is added to the policy's."""
         total_loss = torch.zeros((), device=self.args.device)
         if self.supervised is None or self.settings.ptx_coef == 0:
             return total_loss
         options = self.settings
         ids, tokens = self.supervised.batch(
-            step, options.batch_size // options.minibatches, options.seed
+            step, options.answers // options.minibatches, options.seed
         )
         self.step_rows = [*self.step_rows, ids]
-        count = int(tokens.mask.sum())
-        for rows in torch.arange(len(tokens.mask)).split(options.micro_batch):
+        count, broken = int(tokens.mask.sum()), list[str]()
+        for rows in parts_for(torch.arange(len(tokens.mask)), options.micro_batch):
             part = tokens.take(rows).to(self.args.device)
             with self.accelerator.autocast():
                 found, _ = policy_scores(self.ac.policy, part, temperature=1.0)
             nll = -masked_sum(found["policy"], part.mask)
             self.means.add("loss/ptx", nll, int(part.mask.sum()))
             loss = options.ptx_coef * nll / count
-            if not math.isfinite(loss.item()):
-                part_ids = [ids[row] for row in rows.tolist()]
-                what = f"the supervised loss is {loss.item()}"
-                raise NonFiniteError(what, self.state.global_step + 1, part_ids)
-            self.accelerator.backward(loss)
             total_loss += loss.detach()
+            if not math.isfinite(loss.item()):
+                broken = [ids[row] for row in rows.tolist()]
+                break
+            self.accelerator.backward(loss)
+        total_loss = distributed.add_up(total_loss)
+        if not math.isfinite(total_loss.item()):
+            wrong = [one for part in distributed.from_all(lambda: broken) for one in part]
+            what = f"the supervised loss is {total_loss.item()}"
+            raise NonFiniteError(what, self.state.global_step + 1, wrong)
         return total_loss
 
     def begin(self) -> None:
@@ -295,11 +279,11 @@ class Loop(FiniteSteps):
         checkpoints.put_back(self.good, self.ac.policy)
 
     def _log_rollout(self, rollout: Rollout, stopped: bool = False) -> None:
-        """Log a rollout; ``ppo/stopped`` marks the one whose policy is not kept."""
+        """Log a rollout; ``rollout/stopped`` marks the one whose policy is not kept."""
         values: dict[str, Any] = {**rollout.metrics(), **self.means.read()}
         score, kl = values["objective/score"], values["objective/kl"]
         distributed.progress(f"{self._place(rollout)}, score {score:.4g}, KL {kl:.4g}")
-        self.log({**values, "ppo/stopped": 1.0} if stopped else values)
+        self.log({**values, "rollout/stopped": 1.0} if stopped else values)
 
     def _place(self, rollout: Rollout) -> str:
         """The number of the rollout in words, tokens per second and the time left."""
@@ -318,8 +302,11 @@ class Loop(FiniteSteps):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        checkpoints.seal(self.work / f"checkpoint-{self.state.global_step}")
-        checkpoints.rotate(self.work)
+        distributed.together()
+        if distributed.first():
+            checkpoints.seal(self.work / f"checkpoint-{self.state.global_step}")
+            checkpoints.rotate(self.work)
+        distributed.together()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -84,35 +84,45 @@ class Scores:
     """Log-probs and values of a batch's chosen tokens, (B, T) in float32 or wider, 0 elsewhere.
 
     ``logps`` are those of the distribution that is sampled from, at its temperature. ``values`` is
-    V of the state before each token. ``entropy`` (same distribution) is computed on request.
+    V of the state before each token, None without a critic. ``entropy`` (same distribution) is
+    computed on request.
     """
 
     logps: Tensor
-    values: Tensor
+    values: Tensor | None
     entropy: Tensor | None = None
 
 
 class ActorCritic(nn.Module):
-    """The policy, and a critic with a trunk of its own or the policy's.
+    """The policy, and where an advantage needs one a critic, on a trunk of its own or the policy's.
 
     The value head is one linear layer. It starts at zero, so that the first advantages are rewards
     and not noise, or from the head of a reward model. The module never leaves eval mode: with
     dropout the old, the new and the reference log-probabilities would be of different models.
     """
 
-    def __init__(self, policy: Any, critic: Any = None, head: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        policy: Any,
+        critic: Any = None,
+        head: Tensor | None = None,
+        values: bool = True,
+    ) -> None:
         """``critic``: a trunk (an ``AutoModel``) that is the value head's alone; None shares.
 
-        ``head``: weights (1, H) that the value head starts from.
+        ``head``: weights (1, H) that the value head starts from. ``values`` False: no value head.
         """
         super().__init__()
         self.policy = policy
         self.critic = critic
-        self.value_head = nn.Linear((critic or policy).config.get_text_config().hidden_size, 1)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
-        if head is not None:
-            self.value_head.weight.data.copy_(head)
+        self.value_head: nn.Linear | None = None
+        if values:
+            width = (critic or policy).config.get_text_config().hidden_size
+            self.value_head = nn.Linear(width, 1)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+            if head is not None:
+                self.value_head.weight.data.copy_(head)
         self.eval()
 
     def train(self, mode: bool = True) -> ActorCritic:
@@ -124,6 +134,8 @@ class ActorCritic(nn.Module):
         """Log-probs and values of the chosen tokens, and with ``entropy`` their entropies."""
         watched = ("entropy",) if entropy else ()
         found, states = policy_scores(self.policy, tokens, temperature, watched)
+        if self.value_head is None:
+            return Scores(found["policy"], None, found.get("entropy"))
         if self.critic is not None:
             states = _states(self.critic, tokens)
         flat = self.value_head(states.to(self.value_head.weight.dtype)).squeeze(-1)
@@ -132,8 +144,8 @@ class ActorCritic(nn.Module):
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """The parameters of the critic alone: its trunk, if it has one, and the value head."""
-        trunk = [] if self.critic is None else list(self.critic.parameters())
-        return [*trunk, *self.value_head.parameters()]
+        parts = (self.critic, self.value_head)
+        return [weight for part in parts if part is not None for weight in part.parameters()]
 
 
 def policy_scores(

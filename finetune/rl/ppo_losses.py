@@ -13,7 +13,7 @@ from torch import Tensor
 
 from siftune.finetune.core.masked import last_true
 
-__all__ = ["explained_variance", "token_rewards", "value_loss"]
+__all__ = ["explained_variance", "overlong_punishment", "token_rewards", "value_loss"]
 
 
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
@@ -26,6 +26,22 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> T
     rewards = (-kl_coef * kl).masked_fill(~mask, 0)
     last = last_true(mask).unsqueeze(1)
     return rewards.scatter_add(1, last, scores.to(rewards).unsqueeze(1))
+
+
+def overlong_punishment(lengths: Tensor, max_new_tokens: int, share: float) -> Tensor:
+    """How much of 1 is subtracted from the score of answers of ``lengths`` (B,) tokens.
+
+    DAPO, Yu et al. 2025, arXiv:2503.14476, equation 13: with ``L_cache = share · L_max`` it is 0 up
+    to ``L_max - L_cache`` tokens, rises linearly, and is 1 at ``L_max`` = ``max_new_tokens``. The
+    paper's ``share`` is 0.2 (4,096 of 20,480). The end token counts.
+
+    >>> overlong_punishment(torch.tensor([10, 80, 90, 100]), 100, 0.2).tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    if share == 0:
+        return torch.zeros(len(lengths))
+    cache = share * max_new_tokens
+    return ((lengths - (max_new_tokens - cache)) / cache).clamp(0, 1)
 
 
 def value_loss(

@@ -121,11 +121,17 @@ def _answer_fault(pair: EncodedAnswer, room: int | None) -> str | None:
 
 
 def actor_critic(
-    policy: Any, tokenizer: Any, critic: str | None, lora: tuple[int, int] | None, seed: int
+    policy: Any,
+    tokenizer: Any,
+    critic: str | None,
+    lora: tuple[int, int] | None,
+    seed: int,
+    values: bool = True,
 ) -> ActorCritic:
     """The policy (under adapters of ``lora`` = rank, alpha) with a critic.
 
     ``critic`` is the folder that the critic's own trunk starts from; None shares the policy's.
+    Without ``values`` there is no critic at all.
 
     Raises:
         UsageError: that folder's tokenizer has another vocabulary than the policy's, or its model
@@ -134,7 +140,7 @@ def actor_critic(
     if lora is not None:
         policy = with_adapter(policy, *lora, seed)
     if critic is None:
-        return ActorCritic(policy)
+        return ActorCritic(policy, values=values)
     if loading.load_tokenizer(critic).get_vocab() != tokenizer.get_vocab():
         raise UsageError(
             f"critic_model {critic} has another vocabulary than the policy, whose tokens it reads: "

@@ -268,13 +268,28 @@ class Run:
 
 
 def _own_code(options: Mapping[str, Any]) -> list[str]:
-    """Hashes of the losses and the reward in options that are a user's own code."""
+    """Hashes of the losses, rewards and parts in options that are a user's own code."""
     losses = (options.get("loss"), *(options.get("also") or {}))
-    named = [(name, None) for name in losses] + [(options.get("reward"), "finetune.rewards")]
+    named = [(name, None) for name in losses]
+    named += [(name, "finetune.rewards") for name in _rewards(options.get("reward"))]
+    named += [
+        (options.get("advantage"), "finetune.advantages"),
+        (options.get("policy_loss"), "finetune.policy_losses"),
+    ]
     return [
         code_of(group or str(family_of(name)), name)
         for name, group in named
         if isinstance(name, str) and is_custom(name)
+    ]
+
+
+def _rewards(option: Any) -> list[Any]:
+    """The names in an option that is a reward, or several with weights."""
+    if not isinstance(option, Mapping):
+        return [option]
+    return [
+        one.get("reward", name) if isinstance(one, Mapping) else name
+        for name, one in option.items()
     ]
 
 

@@ -34,7 +34,7 @@ _STATE: Final = (
 _FSDP: Final = ("pytorch_model_fsdp_{number}", "optimizer_{number}")
 
 CHECKPOINT_FILES: Final = (
-    *("sealed.json", "pending.json", "pending_{number}.json", "ppo.json"),
+    *("sealed.json", "pending.json", "pending_{number}.json", "rl.json"),
     *("reference.safetensors", "value_head.safetensors"),
     *_WEIGHTS,
     *(f"{name}.index.json" for name in _WEIGHTS),

@@ -91,12 +91,12 @@ def last_lines(result: TrainResult) -> list[str]:
 
 
 def _length(result: TrainResult) -> str:
-    """Rows and steps; of PPO the answers that it learned from, which few of the rows may get."""
+    """Rows and steps; of on-policy training the answers, which few of the rows may get."""
     facts = _read(result.model / "siftune.json")
-    if facts.get("stage") == "ppo":
+    if facts.get("stage") == "rl":
         options = facts["options"]
         rollouts = min(options["rollouts"], len(_log(result.model)))
-        answers = rollouts * options["batch_size"]
+        answers = rollouts * options["batch_size"] * options["group_size"]
         return f"{answers:,} answers in {rollouts:,} rollouts, to prompts of {result.rows:,} rows"
     steps = result.metrics.get("steps")
     return f"{result.rows:,} rows" + (f" in {int(steps):,} steps" if steps is not None else "")
@@ -161,7 +161,7 @@ def _log(folder: Path) -> list[Mapping[str, Any]]:
     path = folder / "metrics.jsonl"
     lines = path.read_bytes().splitlines() if path.is_file() else []
     try:
-        return [line for line in map(orjson.loads, lines) if "ppo/stopped" not in line]
+        return [line for line in map(orjson.loads, lines) if "rollout/stopped" not in line]
     except (orjson.JSONDecodeError, TypeError):
         raise DataError(f"{path} is damaged: --overwrite trains again and writes it anew") from None
 

@@ -169,6 +169,6 @@ def test_case_is_no_other_name():
     assert "did you mean dpo?" in refused(lambda: sf.loss("DPO"))
     assert "did you mean DPO?" in refused(lambda: sf.losses.Dpo, AttributeError)
     assert "did you mean dpo?" in refused(lambda: sf.train.DPO, AttributeError)
-    assert "ppo trains on rewards" in refused(lambda: sf.train.GRPO, AttributeError)
+    assert "did you mean grpo?" in refused(lambda: sf.train.GRPO, AttributeError)
     told = CliRunner().invoke(finetune, ["DPO"]).exception
     assert str(told).endswith("did you mean dpo?")

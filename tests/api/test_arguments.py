@@ -70,7 +70,7 @@ def test_another_run_is_not_replaced_unsaid(tmp_path):
         ),
         (lambda: sf.loss(lambda chosen, rejected: chosen), "it takes one PairLogps"),
         (lambda: sf.loss("sigmoid"), "'sigmoid'; sigmoid is TRL's name of dpo"),
-        (lambda: sf.loss("grpo"), "'grpo'; grpo is not there yet"),
+        (lambda: sf.loss("grpo"), "'grpo'; grpo is no objective: train with `siftune finetune"),
         (lambda: sf.loss(5), "expected the name of an objective or a function, got 5"),
     ],
 )

@@ -71,7 +71,7 @@ def test_rows_that_were_left_out_are_counted_by_reason(tmp_path: Path) -> None:
 def test_the_policy_that_ppo_does_not_keep_is_left_out(tmp_path: Path) -> None:
     out = written(tmp_path / "m", siftune={"metrics": {}})
     score = "objective/score"
-    log(out, {score: 1.0}, {score: 2.0}, {score: -9.0, "ppo/stopped": 1.0})
+    log(out, {score: 1.0}, {score: 2.0}, {score: -9.0, "rollout/stopped": 1.0})
     facts = {"stage": "ppo", "options": {"rollouts": 4, "batch_size": 16}, "metrics": {}}
     lines = last_lines(TrainResult(out, 3, {}))
     assert lines[1] == (

@@ -100,7 +100,7 @@ def test_a_run_draws_by_the_column_and_names_rows_without_a_rate(
             return [float(len(text)) for text in completions]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("siftune.finetune.trainers.ppo.reward_of", lambda *_: Reward())
+        patch.setattr("siftune.finetune.training.on_policy.reward_of", lambda *_: Reward())
         trainer = ppo(tiny_model_dir, on_bad="drop", **options)
         trainer(tmp_path / "rated.parquet", tmp_path / "out")
     assert asked[:4] == ["asked:3", "asked:2", "asked:1", "asked:1"]

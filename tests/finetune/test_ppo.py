@@ -34,12 +34,13 @@ from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.models.saving import save_model
 from siftune.finetune.rewards.text_share import TextShare
 from siftune.finetune.rewards.types import reward_of
-from siftune.finetune.rl import ppo_losses, rollout
+from siftune.finetune.rl import collector as collecting
+from siftune.finetune.rl import ppo_losses
+from siftune.finetune.rl.collector import Collector
 from siftune.finetune.rl.kl import kl_k1, kl_k3
 from siftune.finetune.rl.model import ActorCritic, Tokens, policy_scores
 from siftune.finetune.rl.prepare import prompts_of
-from siftune.finetune.rl.rollout import Collector, Rollout, stream
-from siftune.finetune.rl.settings import Settings
+from siftune.finetune.rl.rollout import Rollout, stream
 from siftune.finetune.runs import checkpoints
 from siftune.finetune.scoring.lm_head import TILE
 from siftune.finetune.trainers.ppo import PPO
@@ -172,7 +173,7 @@ def test_a_toy_reward_rises_more_than_tenfold(toy: Path) -> None:
 
 
 def test_the_ratio_of_the_first_pass_is_one_to_the_last_bit_in_every_rollout(toy: Path) -> None:
-    assert [line["ppo/first_ratio_deviation"] for line in metrics(toy)[:-1]] == [0.0] * 8
+    assert [line["policy/first_ratio_deviation"] for line in metrics(toy)[:-1]] == [0.0] * 8
 
 
 def test_k1_and_k3_tell_the_same_story_and_the_first_kl_is_zero(toy: Path) -> None:
@@ -361,7 +362,9 @@ def test_a_finished_run_is_not_done_again(
 
 
 def collector(folder: Path, rows: Path, reward: Any = None, **options: Any) -> Collector:
-    settings = Settings(
+    settings = PPO(
+        model=str(folder),
+        reward="text_share",
         rollouts=1,
         batch_size=10,
         minibatches=2,
@@ -487,10 +490,10 @@ MUTATIONS: dict[str, tuple[Any, str, Any]] = {
     "end token dropped": (sampling, "_until_end", dropped_end),
     "all that was generated kept": (sampling, "_until_end", lambda tokens, ends: tokens),
     "score at max length": (ppo_losses, "last_true", at_the_end_of_the_batch),
-    "no temperature in the reference": (rollout, "policy_scores", always_at_temperature_one),
+    "no temperature in the reference": (collecting, "policy_scores", always_at_temperature_one),
     "positions count padding": (Tokens, "positions", property(counted_with_padding)),
     "logits off by one": (policy_scores.__module__, "_before", one_to_the_right),
-    "whitened with the padding": (rollout, "whiten", biased),
+    "whitened with the padding": (collecting, "whiten", biased),
     "dropout on": (ActorCritic, "train", torch.nn.Module.train),
 }
 
@@ -520,7 +523,7 @@ def test_what_has_no_score_is_left_out_and_changes_nothing_for_the_others(
 
     by = collector(gpt2_dir, rows, some)
     made = by(0, kl_coef=0.3)
-    assert made.unscored == 2
+    assert made.drawn["rollout/unscored"] == 2
     assert made.metrics()["rollout/unscored"] == 2
     assert len(made.ids) == 8
     assert "asked:2" not in made.ids
@@ -575,7 +578,7 @@ def test_micro_batches_change_nothing(tiny_model_dir: Path, rows: Path, tmp_path
     one, four = metrics(tmp_path / "1")[0], metrics(tmp_path / "4")[0]
     assert one["loss/policy"] == pytest.approx(four["loss/policy"], abs=1e-5)
     assert one["loss/value"] == pytest.approx(four["loss/value"], abs=1e-6)
-    assert one["ppo/clipfrac"] == pytest.approx(four["ppo/clipfrac"], abs=0.02)
+    assert one["policy/clipfrac"] == pytest.approx(four["policy/clipfrac"], abs=0.02)
 
 
 def test_a_completion_does_not_depend_on_the_batch_it_is_drawn_in(tiny_model_dir: Path) -> None:
@@ -910,6 +913,6 @@ def test_adaptive_kl_moves_the_coefficient_and_a_fixed_one_stays(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
     ppo(tiny_model_dir, kl_target=1.0, kl_horizon=60, lr=1e-4)(rows, tmp_path / "adaptive")
-    moved = [line["ppo/kl_coef"] for line in metrics(tmp_path / "adaptive")]
+    moved = [line["objective/kl_coef"] for line in metrics(tmp_path / "adaptive")]
     assert moved[:2] == pytest.approx([0.05, 0.05 * (1 - 0.2 * 8 / 60)])
     assert moved[2] < moved[1]

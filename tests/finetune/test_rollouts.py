@@ -23,13 +23,15 @@ from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.curate.text.sampling import Sampling, sample
 from siftune.finetune.models import loading
+from siftune.finetune.policy_losses.ppo_clip import PPOClip
 from siftune.finetune.rl.importance import importance_metrics, truncated_weights
-from siftune.finetune.rl.loop import update
 from siftune.finetune.rl.model import Tokens, policy_scores
+from siftune.finetune.rl.parts import Divisor
 from siftune.finetune.rl.rollouts.in_process import InProcess
 from siftune.finetune.rl.rollouts.samples import Samples
 from siftune.finetune.rl.rollouts.server import Server
 from siftune.finetune.rl.rollouts.types import Draw
+from siftune.finetune.rl.update import Update, update
 from tests.finetune import test_ppo
 from tests.finetune.test_ppo import collector
 
@@ -150,9 +152,14 @@ def test_with_weights_the_gradient_is_the_policys_own_and_without_it_is_not(
         of.backward()
         return weight.grad.clone()
 
-    done = update(made.model, rollout, torch.arange(21), settings, "cpu")
+    def updated(rollout: Any) -> Update:
+        rows = torch.arange(21)
+        divisor = Divisor.of("token_mean", rollout.learned, rows, 1)
+        return update(made.model, rollout, rows, PPOClip(), divisor, settings, "cpu")
+
+    done = updated(rollout)
     weighted = gradient(done.loss / 21)
-    plain = update(made.model, replace(rollout, weights=None), torch.arange(21), settings, "cpu")
+    plain = updated(replace(rollout, weights=None))
     unweighted = gradient(plain.loss / 21)
     batch = Tokens.of([prompt.ids] * 6, [[token] for token in tokens], 0)
     logps = policy_scores(policy, batch, 1.0)[0]["policy"].squeeze(1)

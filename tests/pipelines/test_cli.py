@@ -393,7 +393,7 @@ def test_a_model_is_loaded_without_the_note_on_a_kernel_that_it_does_not_use(mon
     [
         (("curate", "dedup", "rows.jsonl", "--out", "d"), "name a deduplicator after the rows"),
         (("curate", "list"), "`siftune curate methods` lists presets, scorers"),
-        (("finetune", "grpo", "rows.jsonl"), "grpo is not there yet"),
+        (("finetune", "grpa", "rows.jsonl"), "did you mean grpo?"),
         (("finetune", "sigmoid", "rows.jsonl"), "sigmoid is TRL's name of dpo"),
         (
             ("finetune", "sft", "rows.jsonl", "--packing", "--out", "x"),

@@ -1,0 +1,338 @@
+"""On-policy training: a policy on a reward of its own answers; trainers are presets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+import polars as pl
+
+from siftune.curate.core import registry
+from siftune.curate.core.errors import DataError
+from siftune.curate.core.ranges import Count, Rank
+from siftune.curate.core.schema import KINDS
+from siftune.curate.files.atomic import digest_of, hash_tree, write_text
+from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.token_ids import end_ids
+from siftune.curate.rows.expressions import scores
+from siftune.finetune.core import distributed
+from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.evaluation.generation_eval import GenerationEval
+from siftune.finetune.models import loading
+from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.precision import (
+    REFERENCE,
+    formats,
+    frozen_dtype,
+    precision_used,
+    reference_dtype,
+    report,
+)
+from siftune.finetune.models.saving import base_facts, command_line
+from siftune.finetune.rewards.types import (
+    check_fields,
+    entries_of,
+    load,
+    reads_fields,
+    reward_of,
+)
+from siftune.finetune.rl.settings import Critic, Settings
+from siftune.finetune.runs.resumable_run import Run, quiet
+from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
+
+if TYPE_CHECKING:
+    from siftune.finetune.rewards.types import Reward
+    from siftune.finetune.rl.loop import Loop
+
+__all__ = ["OnPolicy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicy(Settings):
+    """Policy optimisation on sampled answers: rounds of sampling, scoring and updates.
+
+    Of the training rows only the prompts are used, and known answers by rewards that ask for them;
+    rows that have no prompt are refused, or left out with ``on_bad: drop``. A reward model may have
+    any tokenizer. Rewards are told of each answer whether it is ``finished``: one that was cut at
+    ``max_new_tokens`` is read by a reward model without an end of turn put on.
+
+    ``kl_stop`` bounds the KL from the reference at a rollout, and from the old policy within one.
+    ``micro_batch``, and how many processes a launcher starts, change the numbers by rounding alone.
+
+    With ``lora`` the reference is the policy without its adapter, and no copy is in memory.
+    ``eval_rows`` are answered before, at every checkpoint and after. A run that was cut off
+    continues from its last whole checkpoint. ``seed`` decides the order of prompts and every draw.
+    ``precision: auto`` is bf16 for the base under an adapter and a reward model where the processor
+    multiplies it, and fp32 for a reference beside a policy of which all weights are trained, so
+    that both start equal; ``bf16`` narrows that reference too. Trained weights are fp32.
+
+    Options:
+        model: Policy to train, which is also the reference: a folder, a name of `siftune models
+            list`, or a name on the hub.
+        critic: Value model of its own (separate), or a value head on the policy (shared); by
+            default shared with lora and separate without.
+        critic_model: Model that a separate value model starts from; by default the policy's.
+        ptx_rows: Supervised rows, a file or a run folder, that are learned beside the reward.
+        save_every: Rollouts between two checkpoints, from which a stopped run continues.
+    """
+
+    reads: ClassVar = "rows"
+    data: ClassVar = "Data: rows with prompts; known answers are read by rewards that need them."
+
+    model: str
+    reward: str | dict[str, Any]
+    reward_options: dict[str, Any] | None = None
+    lora: Rank = 0
+    lora_alpha: Count = 16
+    adapter: Kept = "merge"
+    critic: Critic | None = None
+    critic_model: str | None = None
+    ptx_rows: str | None = None
+    on_bad: training_rows.OnBad = "refuse"
+    eval_rows: str | None = None
+    eval_limit: Count = 64
+    save_every: Count = 10
+
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other."""
+        super().__post_init__()
+        entries_of(self.reward, self.reward_options)
+        check_kept(self.adapter, self.lora)
+        if self.ptx_coef > 0 and self.ptx_rows is None:
+            raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
+        if self.critic_model is not None and self._shares_critic:
+            raise ValueError("critic_model: a shared critic has no trunk of its own to start")
+
+    def __call__(self, rows: Path, out: Path) -> TrainResult:
+        """Train on the prompts of ``rows`` and write the model folder ``out``.
+
+        Raises:
+            DataError: a row cannot be asked; the text counts and names them.
+            SiftuneError: a loss or a score is not finite; checkpoints are kept.
+            UsageError: an option or a model does not fit.
+        """
+        distributed.refuse_spread(self.method)
+        table = training_rows.load(rows, KINDS)
+        reward = reward_of(self.reward, self.reward_options or {}, self.precision)
+        run = Run.of(out, self._key(table))
+        with run.held():
+            return run.finished() or self._run(table, reward, rows, run)
+
+    def check_options(self) -> None:
+        """Do nothing: there is no Hugging Face trainer whose arguments could be given."""
+
+    @property
+    def method(self) -> str:
+        """The name of the command: that of the file that has the preset."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def _run(self, table: pl.DataFrame, reward: Reward, rows: Path, run: Run) -> TrainResult:
+        loading.check_writes(self.model)
+        tokenizer = loading.load_tokenizer(self.model)
+        preflight.refuse(
+            [*preflight.check_tokenizer(tokenizer), *preflight.check_template(tokenizer)]
+        )
+        report(self.precision, self._frozen, self._trained)
+        load(reward)
+        loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
+        loop.at_save = self._evaluation(tokenizer, loop, run)
+        stopped = self._train(loop, run)
+        from siftune.finetune.rl.parts import parts_record
+
+        facts = {
+            "stage": "rl",
+            "method": self.method,
+            "base": base_facts(self.model),
+            "command": command_line(self, run.command, rows),
+            "data": {
+                **training_rows.data_facts(rows, used),
+                "dropped": training_rows.dropped_of(bad).counts(),
+            },
+            "options": asdict(self),
+            "parts": parts_record(self),
+            "precision": formats(self.precision, self._frozen, self._trained),
+            "seed": self.seed,
+            "metrics": self._write_metrics(loop, run),
+            "stopped": "kl" if stopped else None,
+            "stopped_because": stopped,
+        }
+        policy = loop.ac.policy
+        if self.lora:
+            load_base = partial(loading.load_causal, self.model)
+            policy = whole_model(policy, self.adapter, self.model, load_base, run.beside)
+        return run.finish(policy, tokenizer, facts, training_rows.dropped_of(bad))
+
+    @property
+    def _frozen(self) -> list[str]:
+        """The models of the run in the frozen number format."""
+        mine = ["the frozen base"] if self.lora else [REFERENCE] * (self.precision == "bf16")
+        return mine + ["the reward model"] * bool(self._reward_folders)
+
+    @property
+    def _trained(self) -> str:
+        adapters = "adapters and critic" if self.has_critic else "adapters"
+        return adapters if self.lora else "trained weights"
+
+    @property
+    def _shares_critic(self) -> bool:
+        return (
+            self.has_critic and (self.critic or ("shared" if self.lora else "separate")) == "shared"
+        )
+
+    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "stage": self.method,
+            "options": asdict(self)
+            | {"precision": formats(self.precision, self._frozen, self._trained)},
+            "base": loading.model_hash(self.model),
+            "data": training_rows.data_hash(table),
+        }
+        for name in ("ptx_rows", "eval_rows"):
+            if getattr(self, name) is not None:
+                parts[name] = training_rows.data_hash(
+                    training_rows.load(getattr(self, name), KINDS)
+                )
+        if self.critic_model is not None:
+            parts["critic"] = loading.model_hash(self.critic_model)
+        if self._reward_folders:
+            parts["reward"] = [loading.model_hash(folder) for folder in self._reward_folders]
+        if self.pass_rate is not None:
+            parts["pass_rate"] = digest_of(self._rates(table))
+        if self.rollouts_from is not None and not self.from_server:
+            parts["rollouts_from"] = hash_tree(Path(self.rollouts_from))
+        if self._has_components:  # one may load a reward model in this format
+            parts["reward_precision"] = precision_used(self.precision)
+        if reads_fields(self.reward) and "extra" in table.columns:
+            parts["extra"] = digest_of(table["extra"].to_list())
+        return parts
+
+    @property
+    def _reward_folders(self) -> list[str]:
+        """The rewards that are no component, so folders of reward models."""
+        named = [entry.reward for entry in entries_of(self.reward)]
+        return [name for name in named if not registry.has("finetune.rewards", name)]
+
+    @property
+    def _has_components(self) -> bool:
+        return len(self._reward_folders) < len(entries_of(self.reward))
+
+    def _loop(
+        self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path
+    ) -> tuple[Loop, pl.DataFrame, pl.DataFrame]:
+        """The loop, all loaded and checked, the rows whose prompts it uses, and those left out."""
+        import torch
+
+        from siftune.curate.text.sampling import Sampling
+        from siftune.finetune.rl.collector import Collector
+        from siftune.finetune.rl.loop import Loop
+        from siftune.finetune.rl.prepare import actor_critic, prompts_of, supervised_rows
+        from siftune.finetune.scoring.logps import check_head
+
+        base: loading.DType = frozen_dtype(self.precision) if self.lora else "float32"
+        policy: Any = loading.load_causal(self.model, base)
+        context = positions_of(policy.config)
+        room = None if context is None else context - self.max_new_tokens
+        rates = self._rates(table)
+        given = None if self.pass_rate is None else rates
+        used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows, given)
+        check_fields(reward, [{**one.row, "finished": True} for one in prompts])
+        check_head(policy, torch.tensor([prompts[0].ids[:16]]))
+        ends = end_ids(policy, tokenizer)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
+        supervised = None
+        if self.ptx_rows is not None:
+            supervised = supervised_rows(self.ptx_rows, tokenizer, pad, context, self.on_bad)
+        lora = (self.lora, self.lora_alpha) if self.lora else None
+        separate = self.has_critic and not self._shares_critic
+        critic = (self.critic_model or self.model) if separate else None
+        sampling = Sampling(self.temperature, self.max_new_tokens, ends, pad)
+        ids = [prompt.row["id"] for prompt in prompts]
+        collector = Collector(
+            model=actor_critic(policy, tokenizer, critic, lora, self.seed, self.has_critic),
+            reference=None if self.lora else self._reference(),
+            tokenizer=tokenizer,
+            prompts=prompts,
+            reward=reward,
+            sampling=sampling,
+            settings=self,
+            order=self.order_of(ids, rates, self.seed, self.rollouts * self.batch_size),
+            sampler=self.sampler_of(self.model, tokenizer, sampling, ids, self.group_size),
+        )
+        return Loop(collector, self, work, supervised, self.save_every), used, bad
+
+    def _rates(self, table: pl.DataFrame) -> dict[str, float | None]:
+        """The pass rate of each row, where an option reads it.
+
+        Raises:
+            UsageError: there is no such column, or it holds no numbers.
+            DataError: a number is no share.
+        """
+        if self.pass_rate is None:
+            return {}
+        found = scores(table, self.pass_rate).cast(pl.Float64)
+        if not found.drop_nulls().is_between(0, 1).all():
+            odd = found.filter(~found.is_between(0, 1))[0]
+            raise DataError(f"pass_rate: {self.pass_rate}: expected shares from 0 to 1, got {odd}")
+        return dict(zip(table["id"], found, strict=True))
+
+    def _reference(self) -> Any:
+        dtype = reference_dtype(self.precision, adapter=self.lora > 0)
+        frozen: Any = loading.load_causal(self.model, dtype).requires_grad_(False)
+        return frozen.to(loading.device())
+
+    def _train(self, loop: Loop, run: Run) -> str | None:
+        """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
+        from siftune.finetune.rl.kl_stop import KLStop
+        from siftune.finetune.runs.stop_signals import StopAtSignal, catching_signals
+
+        start = run.begin()
+        try:
+            with quiet(), catching_signals("rollout") as signals:
+                loop.add_callback(StopAtSignal(signals, loop.ends_rollout, self.steps_a_rollout))
+                loop.train(resume_from_checkpoint=None if start is None else str(start))
+        except KLStop as stop:
+            distributed.notify(str(stop))
+            loop.restore_good()
+            if loop.at_save is not None:
+                loop.at_save(loop.state.global_step)
+            return str(stop)
+        return None
+
+    def _evaluation(self, tokenizer: Any, loop: Loop, run: Run) -> Callable[[int], None] | None:
+        """Evaluates the current policy on the held-out prompts at a step."""
+        if self.eval_rows is None:
+            return None
+        table = chosen_rows(training_rows.load(self.eval_rows, KINDS), self.eval_limit, self.seed)
+        generation_eval = GenerationEval(
+            tuple(training_rows.to_prompts(table)),
+            tokenizer,
+            loop.collector.reference or self._reference(),
+            next(iter(self._reward_folders), None),
+            max_new_tokens=self.max_new_tokens,
+            precision=self.precision,
+        )
+        policy = (
+            loop.ac.policy.get_base_model() if self.lora else loop.ac.policy
+        )  # adapter in place
+        return lambda step: write_step(run.beside, step, generation_eval(policy))
+
+    def _write_metrics(self, loop: Loop, run: Run) -> dict[str, float]:
+        """Write ``metrics.jsonl`` and the summary of evaluations; return the last of both."""
+        logged = [_line(entry) for entry in loop.state.log_history if "objective/score" in entry]
+        # What a resumed run logged before has been through a file that sorts its keys.
+        lines = [orjson.dumps(line, option=orjson.OPT_SORT_KEYS).decode() + "\n" for line in logged]
+        write_text(run.beside / "metrics.jsonl", "".join(lines))
+        kept = [line for line in logged if "rollout/stopped" not in line][-1]
+        last = {name: value for name, value in kept.items() if value is not None}
+        if self.eval_rows is not None:
+            last |= {f"eval_{name}": value for name, value in write_summary(run.beside).items()}
+        return last
+
+
+def _line(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "epoch"}
