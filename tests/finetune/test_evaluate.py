@@ -350,7 +350,7 @@ def test_a_broken_reward_model_is_refused_before_an_answer_is_drawn(
     broken = edited(tiny_reward_dir, tmp_path / "broken", lambda one: one.pop("score.weight"))
     for place in (
         "siftune.curate.text.sampling.sample",
-        "siftune.finetune.rl.rollout.sample",
+        "siftune.finetune.rl.rollouts.in_process.sample",
     ):
         monkeypatch.setattr(place, lambda *_, **__: pytest.fail("the policy answered"))
     conversations(4).write_parquet(tmp_path / "rows.parquet")
