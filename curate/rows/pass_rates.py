@@ -42,7 +42,7 @@ def pass_rates(passed: Sequence[int], samples: Sequence[int]) -> pl.DataFrame:
 
 
 def read_pass_rates(source: str) -> pl.DataFrame:
-    """``id``, ``pass_rate`` and ``pass_rate_samples`` (1 where a file does not say) of a source.
+    """``id``, ``pass_rate`` and ``pass_rate_samples`` (1 where a file has none) of a source.
 
     Prompts of which no answer was checked are left out.
 

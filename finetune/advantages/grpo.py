@@ -18,7 +18,7 @@ class GRPO:
     """``A_i = (R_i - mean(R)) / (std(R) + eps)`` over the G completions of a prompt, on each token.
 
     DeepSeekMath, Shao et al. 2024, arXiv:2402.03300, section 4.1.2 (outcome supervision). R is the
-    score, less the KL where that is part of the reward. The paper does not say which deviation; it
+    score, less the KL where that is part of the reward. The paper leaves open which deviation; it
     is the unbiased one (divided by G - 1) here, as in TRL and verl. ``eps`` keeps the rounding
     errors of nearly equal scores small: 1e-4 as in TRL, verl has 1e-6.
 

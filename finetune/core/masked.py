@@ -1,4 +1,4 @@
-"""Sums, means, whitening and group means of tensors of which a mask says what counts."""
+"""Sums, means, whitening and group means of tensors of which those under a mask count."""
 
 from __future__ import annotations
 

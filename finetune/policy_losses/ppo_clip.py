@@ -20,7 +20,7 @@ class PPOClip:
 
     Schulman et al. 2017, arXiv:1707.06347, equation 7. The larger loss counts: a token with A > 0
     has no gradient once ρ is above the range, one with A < 0 once it is below; where the policy
-    went the wrong way the gradient stays. ``dual_clip`` (above 1, 3 in the paper) also bounds what
+    moved the wrong way the gradient stays. ``dual_clip`` (above 1, 3 in the paper) also bounds what
     one bad token can cost once ρ is large: where A < 0 the loss is at most ``-A · dual_clip`` (Ye
     et al. 2020, arXiv:1912.09729, equation 5). ``cliprange`` 0.2 is PPO's and GRPO's.
 

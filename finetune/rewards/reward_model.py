@@ -72,6 +72,16 @@ class RewardModel:
         """
         _ = self._parts
 
+    def use(self, model: Any, tokenizer: Any) -> None:
+        """Score with a model that is loaded already, such as an adapter on another one's base.
+
+        Raises:
+            UsageError: the tokenizer has no template.
+        """
+        self._fit(tokenizer)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        self.__dict__["_parts"] = (model, tokenizer)
+
     def _ids(
         self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> list[list[int]]:
@@ -108,7 +118,6 @@ class RewardModel:
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
-        from siftune.curate.chat.templates import ENCODER
         from siftune.curate.core.errors import UsageError
         from siftune.finetune.models import loading
         from siftune.finetune.models.precision import frozen_dtype
@@ -118,6 +127,16 @@ class RewardModel:
                 f"{self.model} gives no scores: train it with `siftune finetune reward`"
             )
         tokenizer = loading.load_tokenizer(self.model)
+        self._fit(tokenizer)
+        model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
+        model.config.pad_token_id = tokenizer.pad_token_id
+        return model, tokenizer
+
+    def _fit(self, tokenizer: Any) -> None:
+        """Give a tokenizer a padding token, and an encoder's a template."""
+        from siftune.curate.chat.templates import ENCODER
+        from siftune.curate.core.errors import UsageError
+
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.chat_template is None and tokenizer.sep_token is not None:
@@ -126,9 +145,6 @@ class RewardModel:
             raise UsageError(
                 f"{self.model} has no chat template: it is not known how it reads a conversation"
             )
-        model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
-        model.config.pad_token_id = tokenizer.pad_token_id
-        return model, tokenizer
 
 
 def _has_calls(turn: Mapping[str, Any]) -> bool:

@@ -25,8 +25,8 @@ class PromptOrder:
     is a permutation by ``seed`` and its number: nothing comes twice before all came once. With
     ``keys``, a number for each place, it is then sorted by them, smallest first; equal ones stay
     shuffled. ``total`` draws are a run's: its last pass, of which only some places are drawn, is
-    sorted among these, so that it goes from easy to hard as well. Any part of the order can be
-    computed alone, so a run that goes on draws what the unbroken one does.
+    sorted among these, so that it is from easy to hard as well. Any part of the order can be
+    computed alone, so a resumed run draws what the unbroken one does.
 
     >>> PromptOrder((0, 1, 2), 0, keys=(0.5, 0.1, 0.9))(0, 6)
     [1, 0, 2, 1, 0, 2]

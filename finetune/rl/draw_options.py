@@ -1,20 +1,20 @@
-"""Options of RL that say which prompts are drawn, in what order, and what completes them."""
+"""Options of RL: which prompts are drawn, in what order, and what completes them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.ranges import Count, Positive, Share
-from siftune.curate.text.sampling import Sampling
 from siftune.finetune.core import distributed
 from siftune.finetune.models import loading
 from siftune.finetune.rl.curriculum import Curriculum, Order, PromptOrder
-from siftune.finetune.rl.rollouts.samples import Samples
-from siftune.finetune.rl.rollouts.server import Server
-from siftune.finetune.rl.rollouts.types import Sampler
+
+if TYPE_CHECKING:
+    from siftune.curate.text.sampling import Sampling
+    from siftune.finetune.rl.rollouts.types import Sampler
 
 __all__ = ["DrawOptions"]
 
@@ -73,7 +73,9 @@ class DrawOptions:
                 "set one of them"
             )
         if self.replay_times is not None and self.replay_below is None:
-            raise ValueError("replay_times: needs replay_below, which says what is drawn again")
+            raise ValueError(
+                "replay_times: needs replay_below, the rate below which prompts are drawn again"
+            )
         bounds = self.min_pass_rate, self.max_pass_rate
         if None not in bounds and bounds[0] > bounds[1]:  # type: ignore[operator]
             raise ValueError(f"min_pass_rate: {bounds[0]:g} is above max_pass_rate {bounds[1]:g}")
@@ -144,8 +146,12 @@ class DrawOptions:
         if self.rollouts_from is None:
             return None
         if self.from_server:
+            from siftune.finetune.rl.rollouts.server import Server
+
             given = self.rollout_options or {}
             return Server.at(self.rollouts_from, tokenizer, sampling, given)
+        from siftune.finetune.rl.rollouts.samples import Samples
+
         base = loading.model_hash(model)
         samples = Samples.read(self.rollouts_from, model, base, tokenizer, sampling)
         lacking = samples.lacking(ids, group_size)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from siftune.finetune.models.adapters import adapter_parameters, only
 from siftune.finetune.models.loading import is_reward_model, load_causal, load_reward
 from siftune.finetune.models.lora import inner_model
 from siftune.finetune.scoring.lm_head import Head, Hidden, measure
@@ -107,12 +108,15 @@ class ActorCritic(nn.Module):
         critic: Any = None,
         head: Tensor | None = None,
         values: bool = True,
+        adapter: str | None = None,
     ) -> None:
         """``critic``: a trunk (an ``AutoModel``) that is the value head's alone; None shares.
 
         ``head``: weights (1, H) that the value head starts from. ``values`` False: no value head.
+        ``adapter``: the adapter of the policy's base that is the critic's own.
         """
         super().__init__()
+        self.adapter = adapter
         self.policy = policy
         self.critic = critic
         self.value_head: nn.Linear | None = None
@@ -138,14 +142,20 @@ class ActorCritic(nn.Module):
             return Scores(found["policy"], None, found.get("entropy"))
         if self.critic is not None:
             states = _states(self.critic, tokens)
+        elif self.adapter is not None:
+            with only(self.policy, self.adapter):
+                states = _states(inner_model(self.policy).base_model, tokens)
         flat = self.value_head(states.to(self.value_head.weight.dtype)).squeeze(-1)
         values = tokens.by_row(flat.float() if flat.dtype.itemsize < 4 else flat)
         return Scores(found["policy"], values, found.get("entropy"))
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the critic alone: its trunk, if it has one, and the value head."""
+        """The parameters of the critic alone: its trunk or adapter, if any, and the value head."""
         parts = (self.critic, self.value_head)
-        return [weight for part in parts if part is not None for weight in part.parameters()]
+        own = [weight for part in parts if part is not None for weight in part.parameters()]
+        return (
+            own if self.adapter is None else [*adapter_parameters(self.policy, self.adapter), *own]
+        )
 
 
 def policy_scores(
@@ -199,5 +209,5 @@ def reference_of(policy: Any, reference: Any | None) -> Iterator[Any]:
         if reference is not None:
             yield reference
         else:
-            with policy.disable_adapter():
+            with only(policy, None):
                 yield policy

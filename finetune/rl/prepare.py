@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -14,12 +14,15 @@ from siftune.curate.core.errors import UsageError
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.tool_checks import check_calls
 from siftune.finetune.models import loading
+from siftune.finetune.models.adapters import add_adapter
 from siftune.finetune.models.loading import check_critic
 from siftune.finetune.models.lora import with_adapter
 from siftune.finetune.rl.model import ActorCritic, Tokens, trunk
 from siftune.finetune.rl.rollout import Prompt, stream
 
 __all__ = ["Supervised", "actor_critic", "prompts_of", "supervised_rows"]
+
+_CRITIC: Final = "critic"
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,13 @@ def actor_critic(
     lora: tuple[int, int] | None,
     seed: int,
     values: bool = True,
+    on_base: bool = False,
 ) -> ActorCritic:
     """The policy (under adapters of ``lora`` = rank, alpha) with a critic.
 
     ``critic`` is the folder that the critic's own trunk starts from; None shares the policy's.
-    Without ``values`` there is no critic at all.
+    Without ``values`` there is no critic at all; with ``on_base`` it is an adapter of its own on
+    the policy's base.
 
     Raises:
         UsageError: that folder's tokenizer has another vocabulary than the policy's, or its model
@@ -139,6 +144,9 @@ def actor_critic(
     """
     if lora is not None:
         policy = with_adapter(policy, *lora, seed)
+    if on_base and lora is not None:
+        add_adapter(policy, _CRITIC, *lora, seed=seed + 1)
+        return ActorCritic(policy, adapter=_CRITIC)
     if critic is None:
         return ActorCritic(policy, values=values)
     if loading.load_tokenizer(critic).get_vocab() != tokenizer.get_vocab():

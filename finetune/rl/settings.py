@@ -34,7 +34,7 @@ __all__ = [
     "Truncated",
 ]
 
-Critic: TypeAlias = Literal["separate", "shared"]
+Critic: TypeAlias = Literal["separate", "shared", "adapter"]
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 Reduction: TypeAlias = Literal["token_mean", "answer_mean", "fixed_length"]
 KLPlace: TypeAlias = Literal["reward", "loss"]

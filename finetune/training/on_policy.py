@@ -24,7 +24,8 @@ from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models import loading
-from siftune.finetune.models.lora import Kept, check_kept, whole_model
+from siftune.finetune.models.adapters import is_adapter
+from siftune.finetune.models.lora import Kept, adapter_hash, check_kept, whole_model
 from siftune.finetune.models.precision import (
     REFERENCE,
     formats,
@@ -37,7 +38,6 @@ from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.rewards.types import (
     check_fields,
     entries_of,
-    load,
     reads_fields,
     reward_of,
 )
@@ -64,7 +64,9 @@ class OnPolicy(Settings):
     ``kl_stop`` bounds the KL from the reference at a rollout, and from the old policy within one.
     ``micro_batch``, and how many processes a launcher starts, change the numbers by rounding alone.
 
-    With ``lora`` the reference is the policy without its adapter, and no copy is in memory.
+    With ``lora`` the reference is the policy without its adapter, and no copy is in memory. A
+    reward model that is an adapter on the same base (its training's ``adapter: keep``) is put on it
+    as well, and so is the critic with ``critic: adapter``: four models, and one base in memory.
     ``eval_rows`` are answered before, at every checkpoint and after. A run that was cut off
     continues from its last whole checkpoint. ``seed`` decides the order of prompts and every draw.
     ``precision: auto`` is bf16 for the base under an adapter and a reward model where the processor
@@ -74,8 +76,9 @@ class OnPolicy(Settings):
     Options:
         model: Policy to train, which is also the reference: a folder, a name of `siftune models
             list`, or a name on the hub.
-        critic: Value model of its own (separate), or a value head on the policy (shared); by
-            default shared with lora and separate without.
+        critic: Value model of its own (separate), a value head on the policy (shared), or an
+            adapter of its own with a head on the policy's base (adapter); by default shared with
+            lora and separate without.
         critic_model: Model that a separate value model starts from; by default the policy's.
         ptx_rows: Supervised rows, a file or a run folder, that are learned beside the reward.
         save_every: Rollouts between two checkpoints, from which a stopped run continues.
@@ -105,8 +108,12 @@ class OnPolicy(Settings):
         check_kept(self.adapter, self.lora)
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
-        if self.critic_model is not None and self._shares_critic:
-            raise ValueError("critic_model: a shared critic has no trunk of its own to start")
+        if self.critic_model is not None and self._critic in ("shared", "adapter"):
+            raise ValueError(
+                f"critic_model: a critic that is {self._critic} has no trunk of its own to start"
+            )
+        if self.critic == "adapter" and not self.lora:
+            raise ValueError("critic: an adapter of its own needs lora, the rank of adapters")
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the prompts of ``rows`` and write the model folder ``out``.
@@ -119,6 +126,7 @@ class OnPolicy(Settings):
         distributed.refuse_spread(self.method)
         table = training_rows.load(rows, KINDS)
         reward = reward_of(self.reward, self.reward_options or {}, self.precision)
+        self._check_adapters(reward)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self._run(table, reward, rows, run)
@@ -138,7 +146,7 @@ class OnPolicy(Settings):
             [*preflight.check_tokenizer(tokenizer), *preflight.check_template(tokenizer)]
         )
         report(self.precision, self._frozen, self._trained)
-        load(reward)
+        self._load(reward)
         loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
         loop.at_save = self._evaluation(tokenizer, loop, run)
         stopped = self._train(loop, run)
@@ -167,11 +175,23 @@ class OnPolicy(Settings):
             policy = whole_model(policy, self.adapter, self.model, load_base, run.beside)
         return run.finish(policy, tokenizer, facts, training_rows.dropped_of(bad))
 
+    def _check_adapters(self, reward: Reward) -> None:
+        from siftune.finetune.rl.backbone import check_adapters
+
+        check_adapters(reward, self.model, self.lora)
+
+    @staticmethod
+    def _load(reward: Reward) -> None:
+        from siftune.finetune.rl.backbone import load_whole
+
+        load_whole(reward)
+
     @property
     def _frozen(self) -> list[str]:
         """The models of the run in the frozen number format."""
         mine = ["the frozen base"] if self.lora else [REFERENCE] * (self.precision == "bf16")
-        return mine + ["the reward model"] * bool(self._reward_folders)
+        whole = [folder for folder in self._reward_folders if not is_adapter(folder)]
+        return mine + ["the reward model"] * bool(whole)
 
     @property
     def _trained(self) -> str:
@@ -179,10 +199,11 @@ class OnPolicy(Settings):
         return adapters if self.lora else "trained weights"
 
     @property
-    def _shares_critic(self) -> bool:
-        return (
-            self.has_critic and (self.critic or ("shared" if self.lora else "separate")) == "shared"
-        )
+    def _critic(self) -> Critic | None:
+        """Where the critic is; None without one."""
+        if not self.has_critic:
+            return None
+        return self.critic or ("shared" if self.lora else "separate")
 
     def _key(self, table: pl.DataFrame) -> dict[str, Any]:
         parts: dict[str, Any] = {
@@ -200,7 +221,7 @@ class OnPolicy(Settings):
         if self.critic_model is not None:
             parts["critic"] = loading.model_hash(self.critic_model)
         if self._reward_folders:
-            parts["reward"] = [loading.model_hash(folder) for folder in self._reward_folders]
+            parts["reward"] = [_hash_of(folder) for folder in self._reward_folders]
         if self.pass_rate is not None:
             parts["pass_rate"] = digest_of(self._rates(table))
         if self.rollouts_from is not None and not self.from_server:
@@ -228,6 +249,7 @@ class OnPolicy(Settings):
         import torch
 
         from siftune.curate.text.sampling import Sampling
+        from siftune.finetune.rl.backbone import put_on_base
         from siftune.finetune.rl.collector import Collector
         from siftune.finetune.rl.loop import Loop
         from siftune.finetune.rl.prepare import actor_critic, prompts_of, supervised_rows
@@ -248,12 +270,14 @@ class OnPolicy(Settings):
         if self.ptx_rows is not None:
             supervised = supervised_rows(self.ptx_rows, tokenizer, pad, context, self.on_bad)
         lora = (self.lora, self.lora_alpha) if self.lora else None
-        separate = self.has_critic and not self._shares_critic
-        critic = (self.critic_model or self.model) if separate else None
+        critic = (self.critic_model or self.model) if self._critic == "separate" else None
         sampling = Sampling(self.temperature, self.max_new_tokens, ends, pad)
         ids = [prompt.row["id"] for prompt in prompts]
+        on_base = self._critic == "adapter"
+        model = actor_critic(policy, tokenizer, critic, lora, self.seed, self.has_critic, on_base)
+        put_on_base(reward, model.policy)
         collector = Collector(
-            model=actor_critic(policy, tokenizer, critic, lora, self.seed, self.has_critic),
+            model=model,
             reference=None if self.lora else self._reference(),
             tokenizer=tokenizer,
             prompts=prompts,
@@ -312,7 +336,7 @@ class OnPolicy(Settings):
             tuple(training_rows.to_prompts(table)),
             tokenizer,
             loop.collector.reference or self._reference(),
-            next(iter(self._reward_folders), None),
+            self._evaluating(loop.collector.reward),
             max_new_tokens=self.max_new_tokens,
             precision=self.precision,
         )
@@ -320,6 +344,15 @@ class OnPolicy(Settings):
             loop.ac.policy.get_base_model() if self.lora else loop.ac.policy
         )  # adapter in place
         return lambda step: write_step(run.beside, step, generation_eval(policy))
+
+    def _evaluating(self, reward: Reward) -> Reward | str | None:
+        """The reward of held-out answers: the first reward model, where there is one."""
+        folder = next(iter(self._reward_folders), None)
+        if folder is None or not is_adapter(folder):
+            return folder
+        from siftune.finetune.rl.backbone import reward_adapters
+
+        return reward_adapters(reward)[0]  # on the base already
 
     def _write_metrics(self, loop: Loop, run: Run) -> dict[str, float]:
         """Write ``metrics.jsonl`` and the summary of evaluations; return the last of both."""
@@ -336,3 +369,8 @@ class OnPolicy(Settings):
 
 def _line(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != "epoch"}
+
+
+def _hash_of(folder: str) -> str:
+    """The hash of a reward model, whole or an adapter."""
+    return adapter_hash(Path(folder)) if is_adapter(folder) else loading.model_hash(folder)

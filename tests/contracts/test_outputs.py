@@ -51,7 +51,18 @@ WITHOUT_OUT = {
 GROUPS = ("curate.scorers", "curate.selectors", "finetune.trainers")
 NO_PATHS = {
     *("account", "between", "by", "cache", "chosen", "column", "device", "embedding", "first"),
-    *("gap", "group_by", "length", "loss", "prefix", "rejected", "second", "task", "tokens_by"),
+    *(
+        "gap",
+        "group_by",
+        "length",
+        "loss",
+        "pass_rate",
+        "prefix",
+        "rejected",
+        "second",
+        "task",
+        "tokens_by",
+    ),
 }
 """Options with text values that name no file which is read."""
 

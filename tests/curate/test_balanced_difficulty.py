@@ -8,6 +8,8 @@ import pytest
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.selectors.balanced_difficulty import BalancedDifficulty
 
+OPTIONS = [{"by": "ifd", "rows": 20}]
+
 
 def table(values):
     ids = [f"q:{at}" for at in range(len(values))]

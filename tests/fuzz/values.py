@@ -51,6 +51,7 @@ _PAIRS: Final[Mapping[str, Sequence[str]]] = {
         "dpo={a: 1}",
     ),
     "--reward-options": ("target=nan", "target=-1", "target=1e400", "none=1", "{target: [1]}"),
+    "--rollout-options": ("tries=0", "tries=1", "logprobs=raw", "pause=nan", "none=1", "pause=-1"),
     "--given": ("critique=none", "critique=[1]", "none=prompt", "checklist=prompt", "critique="),
     "--prices": ("smollm2=1", "none={input: 1}", "{smollm2: {input: nan}}", "{a: {b: 1}}", "a=b"),
     "--judge-options": (

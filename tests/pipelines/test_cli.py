@@ -233,6 +233,7 @@ _REQUIRED = {
     "car": ("--by", "length_chars"),
     "mixture": ("--rows", 3), "pareto": ("--by", "length_chars", "--rows", 3),
     "stratified": ("--value", "length_chars", "--rows", 3),
+    "pass_rate": ("--samples", "RATES"), "lim": ("--samples", "RATES,RATES"),
     "annotator_agreement": ("--votes", "votes"), "margin": ("--min", 0),
     "reward_spread": ("--margins", "length_chars,length_words"),
     "best_per_prompt": ("--by", "length_chars"), "selective": ("--by", "length_chars"),
@@ -254,7 +255,9 @@ def test_every_component_is_a_command_that_plans_its_stage(
 ):
     head = quality_head(tmp_path / "head")
     given = {"ROWS": scored, "MODEL": tiny_model_dir, "HEAD": head, "CLASSIFIER": tiny_reward_dir}
+    (tmp_path / "rates.jsonl").write_text('{"id": "rows:1", "pass_rate": 0.5}\n')
     words = [given.get(word, word) for word in _REQUIRED.get(name, ())]
+    words = [str(word).replace("RATES", str(tmp_path / "rates.jsonl")) for word in words]
     done = _called("curate", command, scored, name, *words, "--out", tmp_path / "x", "--dry-run")
     if isinstance(done.exception, UsageError):  # the plan looked for columns
         told = str(done.exception)

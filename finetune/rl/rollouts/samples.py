@@ -97,7 +97,7 @@ class Samples:
 
 
 def _facts(source: str) -> dict[str, Any]:
-    """What a folder of samples says of them."""
+    """The facts that a folder of samples has of them."""
     path = Path(source) / "sampling.json"
     if not path.is_file():
         raise UsageError(
