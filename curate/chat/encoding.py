@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
-from siftune.curate.chat.control_tokens import DataGuard, control_tokens, end_tokens
+from siftune.curate.chat.control_tokens import (
+    DataGuard,
+    control_tokens,
+    end_tokens,
+    private_characters,
+    strings,
+)
 from siftune.curate.chat.templates import (
     ChatRenderer,
     ToolLists,
@@ -92,13 +98,26 @@ def encode_unmasked(
     chats: Sequence[Turns],
     tools: ToolLists | None = None,
     rows: Sequence[str] | None = None,
+    finished: Sequence[bool] | None = None,
 ) -> list[list[int]]:
     """Ids of whole conversations as the tokenizer's own template writes them.
 
-    For models that read conversations and do not write them: nothing has to be located.
+    For models that read conversations and do not write them: nothing has to be located. Where
+    ``finished`` is false the last turn was cut off: nothing is written after its content, no end of
+    turn either.
+
+    Raises:
+        DataError: the template refuses a conversation, or does not write what was cut off.
+        UsageError: the tokenizer has no chat template.
     """
     writer = _Writer(tokenizer)
-    found = _written(lambda *one: writer.asking(*one).whole(), rows, tools, chats)
+
+    def write(chat: Turns, ended: bool, own: Tools) -> list[_Piece]:
+        asked = writer.asking(chat, own)
+        return asked.whole() if ended else asked.unfinished()
+
+    ended = [True] * len(chats) if finished is None else finished
+    found = _written(write, rows, tools, chats, ended)
     return [encoded.ids for encoded in _encode(tokenizer, found)]
 
 
@@ -151,7 +170,7 @@ def _written(
     write: Callable[..., _Made],
     rows: Sequence[str] | None,
     tools: ToolLists | None,
-    *columns: Sequence[Turns],
+    *columns: Sequence[Turns] | Sequence[bool],
 ) -> list[_Made]:
     """What ``write`` makes of each conversation and its tools; an error names the row."""
     found, listed = [], [None] * len(columns[0]) if tools is None else tools
@@ -242,6 +261,16 @@ class _Conversation:
     def whole(self) -> list[_Piece]:
         """The whole conversation, nothing in it located."""
         return self._cut(self._render(self.hidden), [])
+
+    def unfinished(self) -> list[_Piece]:
+        """The conversation up to the last character of its last turn's content."""
+        last = dict(self.hidden[-1])
+        mark = next(private_characters(*strings([*self.hidden, *(self.tools or ())])))
+        last["content"] = f"{last['content']}{mark}"
+        text, found, _ = self._render([*self.hidden[:-1], last]).partition(mark)
+        if not found:
+            raise DataError("the chat template does not write the answer that was cut off")
+        return self._cut(text, [])
 
     def asked(self) -> list[_Piece]:
         """The conversation with the generation prompt, cut where it was cut in training."""

@@ -21,7 +21,8 @@ class RewardModel:
 
     ``model`` is its folder. Prompt and completion are written out in the reward model's own chat
     template (an encoder's without one: its separator after each turn) and read with its own
-    tokenizer, so it need share nothing with the policy. What is longer than ``max_length`` tokens
+    tokenizer, so it need share nothing with the policy. Nothing is written after an answer that its
+    row says is not ``finished``, no end of turn either. What is longer than ``max_length`` tokens
     (default: what the model can take) cannot be scored: half an answer has no score.
     ``batch_size`` texts are read at a time. ``scale`` and ``shift`` are for a model whose scores
     are far from mean 0, variance 1. ``precision`` is that of all but its head, which is fp32:
@@ -100,7 +101,8 @@ class RewardModel:
         preflight.refuse(problem for problem in found if problem.level == "error")
         tools = [row.get("tools") for row in rows]
         ids = [str(row.get("id", at)) for at, row in enumerate(rows)]
-        return encode_unmasked(tokenizer, chats, tools, ids)
+        finished = [bool(row.get("finished", True)) for row in rows]
+        return encode_unmasked(tokenizer, chats, tools, ids, finished)
 
     def _scores(self, ids: list[list[int]]) -> list[float]:
         model, tokenizer = self._parts
