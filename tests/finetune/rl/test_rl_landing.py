@@ -1,0 +1,98 @@
+"""Each method's loop, run to its end on an enumerable model, lands on its own optimum.
+
+A rollout has every group as often as it is likely, rounded: nearly the exact expectation.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from siftune.finetune.rl.rollouts import in_process
+from tests.finetune.rl.enumerable import World, language_model
+from tests.finetune.rl.loops import loop_of
+from tests.finetune.rl.plain import Method, update_of
+
+BETA = 0.5
+TO_BOLTZMANN = {  # with the KL in the reward (k1) and nothing that rescales tokens
+    "ppo": {"lam": 1.0, "whiten": False, "critic_lr": 0.02},
+    "rloo": {},
+    "dr_grpo": {},
+    "opo": {},
+    "reinforce_pp": {"minibatches": 1},
+}
+TO_THE_BEST = {"dapo": 2, "gspo": 2, "cispo": 2, "dr_grpo": 2, "opo": 2}
+
+
+def run(name, world, tmp_path, monkeypatch, **options):
+    """Train; the policy's law then, as log-probs."""
+    size = 1 if name in ("ppo", "reinforce_pp") else 2
+    groups = list(itertools.product(range(len(world.answers)), repeat=size))
+    shared = {"rollouts": 150, "lr": 0.02, "schedule": "linear", "max_grad_norm": 10.0}
+    shared |= {"minibatches": 1}
+    drawn = [0] * (512 * size)
+    loop = loop_of(name, world, drawn, tmp_path, monkeypatch, size, **(shared | options))
+
+    def likely(policy, prompts, *_):
+        with torch.no_grad():
+            law = world.law(policy)
+        chance = law[torch.tensor(groups)].sum(1).exp().cumsum(0)
+        count = len(prompts) // size
+        points = (torch.arange(count).double() + 0.5) / count * chance[-1]
+        taken = torch.searchsorted(chance, points).clamp(max=len(groups) - 1).tolist()
+        return [world.answers[number] for at in taken for number in groups[at]]
+
+    monkeypatch.setattr(in_process, "sample", likely)
+    loop.train()
+    with torch.no_grad():
+        return world.law(world.policy)
+
+
+def kl(law, target):
+    return float((law.exp() * (law - target)).sum())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TO_BOLTZMANN)
+def test_the_penalised_reward_is_maximised(name, tmp_path, monkeypatch):
+    world = World(language_model(0), language_model(1))
+    with torch.no_grad():
+        assert kl(world.law(world.policy), world.optimum(BETA)) > 0.1
+    options = {"kl_coef": BETA, **TO_BOLTZMANN[name]}
+    law = run(name, world, tmp_path, monkeypatch, **options)
+    assert kl(law, world.optimum(BETA)) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TO_THE_BEST)
+def test_without_a_kl_the_best_answer_is_left(name, tmp_path, monkeypatch):
+    world = World(language_model(0), language_model(1))
+    law = run(name, world, tmp_path, monkeypatch)
+    assert int(law.argmax()) == max(range(13), key=world.scores.__getitem__)
+    assert float(law.max().exp()) > 0.95
+
+
+@pytest.mark.slow
+def test_grpo_rests_at_the_zero_of_its_own_expected_update(tmp_path, monkeypatch):
+    """Not at the optimum of the penalised reward: deviation, length and k3 each move it."""
+    world = World(language_model(0), language_model(1))
+    before = _expected(world)
+    law = run("grpo", world, tmp_path, monkeypatch, kl_coef=BETA)
+    assert _expected(world) < 0.01 * before
+    assert kl(law, world.optimum(BETA)) > 0.01
+
+
+def _expected(world):
+    """The norm of GRPO's expected gradient, each group of two answers by its probability."""
+    method = Method(2, "grpo", "ppo_clip", "answer_mean", "loss", BETA, "k3")
+    with torch.no_grad():
+        chance = world.law(world.policy).exp().tolist()
+    total = None
+    for one, other in itertools.combinations_with_replacement(range(13), 2):
+        share = chance[one] * chance[other] * (1 if one == other else 2)
+        found, _ = update_of(method, world, [one, other])
+        flat = share * torch.cat([part.flatten() for part in found])
+        total = flat if total is None else total + flat
+    return float(total.norm())
