@@ -284,6 +284,11 @@ class Settings(DrawOptions):
         for key in _OF_KL:
             if self.kl_coef == 0 and self.given(key):
                 yield f"{key}: with kl_coef 0 there is no KL to place or adapt; set kl_coef too"
+        if self.kl_coef and self.kl_is_loss and self.kl_estimator == "k1":
+            yield (
+                "kl_estimator: k1 as a loss has a gradient whose mean is 0; expected k2 or k3, or "
+                "set kl_in to reward"
+            )
         if self.kl_horizon is not None and self.kl_target is None:
             yield "kl_horizon: it is read with kl_target alone; leave it out, or set kl_target"
 

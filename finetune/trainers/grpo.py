@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from siftune.curate.core.ranges import Count, NonNegative, Positive
-from siftune.finetune.rl.settings import KLEstimator, KLPlace, Reduction
+from siftune.finetune.rl.settings import KLPlace, Reduction
 from siftune.finetune.training.on_policy import OnPolicy
 
 __all__ = ["GRPO"]
@@ -36,6 +36,5 @@ class GRPO(OnPolicy):
     epochs: Count = 1
     temperature: Positive = 1.0
     kl_in: KLPlace | None = "loss"
-    kl_estimator: KLEstimator | None = "k3"
     kl_coef: NonNegative = 0.04
     lr: Positive = 1e-6

@@ -25,8 +25,9 @@ class PPO(OnPolicy):
     times the log-ratio to the reference at each token. With ``ptx_rows`` and ``ptx_coef`` it is
     InstructGPT's PPO-ptx, which learns supervised rows beside the reward (γ 27.8 there).
 
-    Without whitening, which rescales each rollout, the expected gradient at the start of a rollout
-    is that of E[r] - β KL, whose optimum is π_ref · exp(r / β), normalised. ``kl_stop`` bounds the
+    With ``lam`` 1 the expected gradient at the start of a rollout is that of E[r] - β KL over the
+    deviation that whitening divides by; its optimum is π_ref · exp(r / β), normalised. A smaller
+    ``lam`` varies less, and what the critic does not know moves the optimum. ``kl_stop`` bounds the
     KL from the reference at a rollout, and from the old policy within one.
     """
 

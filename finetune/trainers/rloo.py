@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from siftune.curate.core.ranges import Count, Positive
-from siftune.finetune.rl.settings import KLEstimator, KLPlace, Reduction
+from siftune.finetune.rl.settings import KLPlace, Reduction
 from siftune.finetune.training.on_policy import OnPolicy
 
 __all__ = ["RLOO"]
@@ -34,5 +34,4 @@ class RLOO(OnPolicy):
     epochs: Count = 1
     temperature: Positive = 1.0
     kl_in: KLPlace | None = "reward"
-    kl_estimator: KLEstimator | None = "k1"
     lr: Positive = 1e-6

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from siftune.finetune.rl.collector import Collector
 from torch import Tensor
 
 from siftune.curate.core.registry import build
 from siftune.curate.text.sampling import Sampling
-from siftune.finetune.rl.rollouts import in_process
+from siftune.finetune.rl.collector import Collector
 from siftune.finetune.rl.loop import Loop
 from siftune.finetune.rl.model import ActorCritic
 from siftune.finetune.rl.rollout import Prompt
+from siftune.finetune.rl.rollouts import in_process
 from tests.finetune.rl.enumerable import END, PROMPT, World, language_model
 
 __all__ = ["first_rollout", "gradients", "loop_of", "moved"]

@@ -47,21 +47,25 @@ def test_the_expected_gradient_of_a_method_is_exact(name, world, tmp_path, monke
         assert relative([loop.ac.value_head.weight.grad], [of_head]) < 1e-5
 
 
-OBJECTIVES = {  # options with which a method climbs E[r] - β KL, β, and what its gradient is of it
-    "ppo": ({"lam": 1.0, "whiten": False, "reduction": "fixed_length"}, 0.05, 1.0),
-    "rloo": ({}, 0.05, 1.0),
-    "dr_grpo": ({}, 0.0, 0.5),
-    "reinforce_pp": ({}, 0.01, None),
-}
+PLAIN = {"lam": 1.0, "whiten": False, "reduction": "fixed_length"}
+OBJECTIVES = [  # method, options, β, what its gradient is of that of E[r] - β KL
+    ("ppo", PLAIN, 0.05, 1.0),
+    ("ppo", {"lam": 1.0}, 0.05, None),
+    ("rloo", {}, 0.05, 1.0),
+    ("dr_grpo", {}, 0.0, 0.5),
+    ("dr_grpo", {"kl_coef": 0.3}, 0.3, 0.5),
+    ("reinforce_pp", {}, 0.01, None),
+]
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_method_climbs_the_objective_that_it_states(name, world, tmp_path, monkeypatch):
-    """Its expected gradient is that of ``E[r] - β KL``, of all 13 answers, times a known number.
+@pytest.mark.parametrize(("name", "options", "beta", "share"), OBJECTIVES)
+def test_a_method_climbs_the_objective_that_it_states(
+    name, options, beta, share, world, tmp_path, monkeypatch
+):
+    """Its expected gradient is that of ``E[r] - β KL``, of all 13 answers, times a number.
 
-    REINFORCE++ divides by the deviation of its returns, Dr. GRPO has (G - 1) / G of it.
+    Whitening divides by a deviation (None: any number), Dr. GRPO has (G - 1) / G of it.
     """
-    options, beta, share = OBJECTIVES[name]
     size = METHODS[name].size
     loop = loop_of(name, world, world.groups(size), tmp_path, monkeypatch, size=size, **options)
     found = gradients(loop)

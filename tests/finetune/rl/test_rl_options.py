@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
 from tests.finetune.rl.enumerable import END, World, language_model, relative
 from tests.finetune.rl.loops import first_rollout, gradients, loop_of, moved
 from tests.finetune.rl.plain import Method, update_of
@@ -169,3 +171,13 @@ def test_the_metrics_of_a_rollout_are_of_whole_answers(world, tmp_path, monkeypa
         "rollout/unscored": 0,
     }
     assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-5)
+
+
+def test_k1_is_refused_as_a_loss():
+    options = {"model": "none", "reward": "length", "kl_estimator": "k1"}
+    for name in ("ppo", "grpo"):
+        with pytest.raises(
+            UsageError, match="kl_estimator: k1 as a loss has a gradient whose mean is 0"
+        ):
+            build("finetune.trainers", name, {**options, "kl_in": "loss"})
+    build("finetune.trainers", "grpo", {**options, "kl_in": "reward"})
