@@ -5,7 +5,6 @@ Not yet, for the thing attacked is not there:
 * S8 prompt injection of the judge: this version has no LLM judge; rewards are models and rules.
 * S13 requests through a judge's URL: nothing requests an address that data or options name
   (`test_s13_no_address_is_requested` holds that).
-* S15 model-made code: no reward runs a completion (`test_s15_no_code_of_a_model_is_run`).
 * S18 the dashboard of Ray: Ray is never started (`test_s18_s19_nothing_listens`).
 * S21 supply chain: `constraints.txt` pins versions without hashes, because the build of torch is
   the user's choice; there is no audit job yet.
@@ -390,13 +389,14 @@ def test_s14_a_judges_key_and_password_are_neither_written_nor_printed(here, mon
     assert not [path for path in found if b"canary" in path.read_bytes()]
 
 
-def test_s15_no_code_of_a_model_is_run():
+def test_s15_code_of_a_model_is_run_in_one_place_alone():
+    """Where it is limited; `tests/finetune/test_code_execution.py` has the hostile programs."""
     users = [
         path.name
         for path, text in _sources().items()
         if "subprocess" in text and "subprocess" in ast.dump(ast.parse(text))  # not in a comment
     ]
-    assert set(users) <= {"get.py"}  # pip, for a model's package; see `models.get`
+    assert set(users) <= {"get.py", "run.py"}  # pip, see `models.get`; `code_execution.run`
 
 
 def test_s16_patterns_take_linear_time(here):

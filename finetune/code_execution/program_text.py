@@ -1,0 +1,55 @@
+"""The program in a completion: its fenced block of Python, or all of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+__all__ = ["program_in"]
+
+_PYTHON: Final = ("", "py", "py3", "python", "python3")
+_FENCE: Final = re.compile(r" {0,3}(```+|~~~+)[ \t]*([^\s`]*)")
+
+
+def program_in(completion: str, prompt: str = "", names: Sequence[str] = ()) -> str:
+    r"""The program in a completion; what it thinks before ``</think>`` is no part of it.
+
+    Of several fenced blocks the last that defines one of ``names``, else the last. A completion
+    that defines none, to a prompt that does, goes on with the prompt, as in HumanEval.
+
+    >>> program_in("So:\n```python\nx = 1\n```\nDone.")
+    'x = 1'
+    """
+    answer = completion.rpartition("</think>")[2]
+    blocks = list(_blocks(answer)) or [answer]
+    defining = [block for block in blocks if _defines(block, names)]
+    if names and not defining and _defines(prompt, names):
+        start = next((one for one in _blocks(prompt) if _defines(one, names)), prompt)
+        body = blocks[-1] if len(blocks) == 1 else answer
+        return f"{start.rstrip()}\n{body}" if body[:1].isspace() else start + body
+    return (defining or blocks)[-1]
+
+
+def _defines(text: str, names: Sequence[str]) -> bool:
+    listed = "|".join(map(re.escape, names))
+    pattern = rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(?:{listed})\b|^(?:{listed})[ \t]*="
+    return bool(names) and re.search(pattern, text, re.MULTILINE) is not None
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Fenced blocks of Python, or of no language; one that is not closed goes to the end."""
+    lines: list[str] = []
+    fence, is_python = "", False
+    for line in text.split("\n"):
+        mark = _FENCE.match(line)
+        if fence and mark and mark[1].startswith(fence) and not mark[2]:
+            if is_python:
+                yield "\n".join(lines)
+            fence = ""
+        elif fence:
+            lines.append(line)
+        elif mark:
+            fence, is_python, lines = mark[1], mark[2].lower() in _PYTHON, []
+    if fence and is_python:
+        yield "\n".join(lines)

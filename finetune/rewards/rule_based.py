@@ -1,0 +1,96 @@
+"""Rule-based rewards: weighted probabilities that propositions are true of an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from siftune.curate.judge_calls.types import Task
+from siftune.curate.judging.answer_judge import AnswerJudge
+from siftune.curate.judging.criteria import Given, criteria_of
+from siftune.curate.judging.judge_task import judge_task
+
+__all__ = ["RuleBased"]
+
+Weights: TypeAlias = tuple[float, ...] | str | Mapping[str, tuple[float, ...]] | None
+"""A weight for each proposition, the file of them, or weights by the value of a field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleBased(AnswerJudge):
+    """``sum of w_i * p_i`` over propositions; Mu et al. 2024, RBR, arXiv:2411.01111.
+
+    The paper adds it to the score of a reward model, ``R = R_rm + sum of w_i φ_i``: name both, each
+    with weight 1. ``φ_i`` is the probability that the proposition is true of the answer: of yes
+    among yes and no where the judge is a model in this process, 1 or 0 where it writes. Weights are
+    fitted by a hinge loss on answers whose order is known, with `siftune curate agree
+    --fit-weights`, which writes their file, or `fit_proposition_weights`. What a prompt asks for
+    decides which rules count (hard refusal, soft refusal, comply in the paper): with ``field``,
+    ``weights`` has weights for each value of that field of the raw row.
+
+    An answer without a verdict on one of the propositions has no score, and neither has one to a
+    row whose field has another value.
+
+    Options:
+        propositions: Texts such as "the answer apologises", or mappings of text and weight.
+        weights: A weight for each proposition, in place of those in the mappings; their file; or
+            with ``field``, weights by its values, such as ``{refuse: [1, -1], comply: [-1, 1]}``.
+        field: Field of the raw row whose value chooses the weights.
+    """
+
+    propositions: Given
+    weights: Weights = None
+    field: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are not one for each proposition."""
+        super().__post_init__()
+        if isinstance(self.weights, Mapping) != (self.field is not None):
+            raise ValueError(
+                "weights: expected weights by value, {VALUE: [1, -1]}, exactly where field names "
+                "the field that has the value"
+            )
+        count = len(criteria_of(self.propositions))
+        for value, own in (self._by_value or {}).items():
+            if len(own) != count:
+                raise ValueError(f"weights of {value}: expected {count} numbers, got {len(own)}")
+        _ = self._task
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[float | None]:
+        """The weighted sum for each answer, or None."""
+        chosen = [self._weights(row) for row in rows]
+        scores: list[float | None] = [None] * len(rows)
+        asked = [at for at, own in enumerate(chosen) if own is not None or self.field is None]
+        items = self.items([completions[at] for at in asked], [rows[at] for at in asked])
+        for at, verdict in zip(asked, self.verdicts(self._task, items), strict=True):
+            if verdict.values is not None:
+                scores[at] = _sum(chosen[at], verdict.values)
+        return scores
+
+    def _weights(self, row: Mapping[str, Any]) -> Sequence[float] | None:
+        """The weights by the row's field; None where they are those of all rows, or unknown."""
+        value = (row.get("extra") or {}).get(self.field)
+        return None if self._by_value is None else self._by_value.get(str(value))
+
+    @property
+    def _by_value(self) -> Mapping[str, tuple[float, ...]] | None:
+        return self.weights if isinstance(self.weights, Mapping) else None
+
+    @cached_property
+    def _task(self) -> Task:
+        weights = None if self._by_value is not None else self.weights
+        return judge_task("propositions", {"propositions": self.propositions, "weights": weights})
+
+
+def _sum(weights: Sequence[float] | None, values: Mapping[str, Any]) -> float:
+    if weights is None:
+        return float(values["reward"])
+    return math.fsum(w * p for w, p in zip(weights, values["probabilities"], strict=True))
