@@ -54,7 +54,7 @@ class Scripted:
         """
         return self._given != "questions"
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Name and code of the function, with that of the modules beside its file."""
         code = digest_of(code_of("curate.judges", self._name))

@@ -5,7 +5,6 @@ Of the standard library only, as `launcher` is run without any other package.
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import sys
@@ -130,5 +129,3 @@ def confine(limits: Mapping[str, Any], user: int) -> None:
         os.setresuid(user, user, user)
     calls.drop_capabilities()
     calls.filter_system_calls()
-    if is_root and os.getuid() != user:
-        raise OSError(errno.EPERM, "setresuid")

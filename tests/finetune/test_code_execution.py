@@ -179,9 +179,9 @@ def processes() -> list[str]:
     "program",
     [
         "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass",
-        "import threading as t\nwhile True: t.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()",
+        "import threading as t\ndef f():\n  while True: t.Thread(target=f).start()\nf()",
         "while True: pass",
-        "import signal\nfor n in (2, 15, 24, 1): signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
+        "import signal as s\nfor n in (2, 15, 24, 1): s.signal(n, s.SIG_IGN)\nwhile True: pass",
         "import time\ntime.sleep(10**6)",
         "import os\nwhile True: os.write(1, b'x' * 100000)",
         "import sys\nsys.setrecursionlimit(10**9)\ndef g(n): return sorted([n], key=g)\ng(0)",
@@ -354,8 +354,11 @@ def test_the_probe_sees_a_process_without_limits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "broken"),
     [
-        ("user", "c.os.setresuid = c.os.setresgid = lambda *a: None; c.errno.EPERM = 1"),
-        ("network", "s._NUMBERS = s._NUMBERS.replace('socket 41 198', 'x 500 500')"),
+        ("user", "c.os.setresuid = c.os.setresgid = lambda *a: None"),
+        (
+            "network",
+            "s._NUMBERS = s._NUMBERS.replace('socket 41 198', 'x 500 500'); c._NEW_NETWORK = 0",
+        ),
         ("file_system", "c._LIBRARIES += ('/usr/bin',)"),
         ("environment", "c.os.environ['A'] = '1'"),
         ("descriptors", "l.os.closerange = lambda *a: None"),

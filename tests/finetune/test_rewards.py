@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
+from siftune.finetune.code_execution.probe import missing_limits
 from siftune.finetune.rewards.exact_match import ExactMatch
 from siftune.finetune.rewards.length import Length
 from siftune.finetune.rewards.reward_model import RewardModel
@@ -24,13 +25,43 @@ ASKED: list[dict[str, Any]] = [
     {"id": f"r:{at}", "prompt": [{"role": "user", "content": "Is it?" * at}], "reference": known}
     for at, known in enumerate(["yes", "", "paris", "no", None, "é fi"], start=1)
 ]
+ASKED[0]["extra"] = {"harmful": True}
+ASKED[2]["extra"] = {"harmful": False, "test_list": ["assert True", "assert f(2) == 4"]}
 TEXTS = [str(row["prompt"][0]["content"]) for row in ASKED]
 
 
+AGREES = """
+def answer(question):
+    if "JSON" in question.messages[0][1]:
+        return '["Greet", "Thank"]'
+    return next(iter(question.labels), "3")
+"""
+
+
 @pytest.fixture(params=registry.names("finetune.rewards"))
-def reward(request: pytest.FixtureRequest, tiny_reward_dir: Path) -> Reward:
+def reward(
+    request: pytest.FixtureRequest,
+    tiny_model_dir: Path,
+    tiny_reward_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Reward:
+    if request.param == "code_tests" and (lacks := missing_limits()):
+        pytest.skip(f"programs cannot be limited here: {lacks}")
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "judge.py").write_text(AGREES)
+    judged = {"judge": f"scripted:{folder / 'judge.py'}:answer"}
+    judged["cache"] = str(folder / "judge.sqlite")
     options: dict[str, dict[str, Any]] = {
+        "goal": {**judged, "goal": "it is short"},
+        "judge": judged,
         "length": {"target": 3},
+        "log_ratio": {"model": str(tiny_model_dir), "reference": str(tiny_model_dir)},
+        "policy_logp": {"model": str(tiny_model_dir), "batch_size": 4},
+        "proposed_goals": judged,
+        "reference_difference": {"reward": "length", "reward_options": {"target": 3}},
+        "refusal": judged,
+        "rubric": {**judged, "criteria": ["it is kind"]},
+        "rule_based": {**judged, "propositions": ["it declines"], "weights": (2.0,)},
         "reward_model": {"model": str(tiny_reward_dir), "batch_size": 4},
         "several": {"rewards": {"exact_match": 2, "text_share": {"options": {"text": "e"}}}},
         "text_share": {"text": "e"},
