@@ -20,7 +20,15 @@ from typing import Any, Final
 from siftune.finetune.code_execution.limits import Limits
 from siftune.finetune.code_execution.values import read, written
 
-__all__ = ["Ended", "NotRunError", "TestsRun", "call_function", "run_script", "run_tests"]
+__all__ = [
+    "Ended",
+    "NotRunError",
+    "ProgramError",
+    "TestsRun",
+    "call_function",
+    "run_script",
+    "run_tests",
+]
 
 _USERS: Final = range(61184, 65519, 2)  # those that systemd gives to passing services
 _counter: Final = itertools.count(os.getpid())
@@ -34,6 +42,10 @@ _GRACE: Final = 10.0  # seconds for the start, and for the kernel to take it all
 
 class NotRunError(Exception):
     """The machine did not run the program; ``args``: which limit could not be set, and why."""
+
+
+class ProgramError(Exception):
+    """A program failed before anything could be asked of it; the text is its own."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,7 @@ def call_function(
 
     Raises:
         NotRunError: the machine did not run it.
+        ProgramError: the program did not run to its end, so that nothing could be called.
         TypeError: an argument is no plain data.
     """
     job = {"mode": "calls", "program": program, "seconds_a_call": seconds}
@@ -112,6 +125,8 @@ def call_function(
     why = f"the program ended, {line['end']}"
     found: list[tuple[bool, Any]] = [(False, why)] * len(calls)
     for one in _told(line["output"]):
+        if "failed" in one:
+            raise ProgramError(one["failed"])
         if "result" in one:
             found[one["call"]] = (True, read(one["result"], _refuse))
         elif "raises" in one:

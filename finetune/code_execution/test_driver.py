@@ -188,7 +188,12 @@ def run_calls(name: str, given: str, requests: int, replies: int, verdict: int, 
     """Call one function with each of several lists of arguments; write each result."""
     program = _Program(requests, replies, limit)
     report = _Verdict(verdict, program)
-    if not _ends(program.result):
+    try:
+        program.result()
+    except _GoneError:
+        return
+    except Exception as error:
+        report.write({"failed": f"{type(error).__name__}: {error}"[:200]})
         return
     for at, arguments in enumerate(read(given, int)):
         try:

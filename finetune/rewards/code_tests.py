@@ -11,7 +11,13 @@ from siftune.curate.core.ranges import Count, Positive
 from siftune.finetune.code_execution.limits import Limits
 from siftune.finetune.code_execution.probe import check_limits, needs_network
 from siftune.finetune.code_execution.program_text import program_in
-from siftune.finetune.code_execution.run import NotRunError, call_function, run_script, run_tests
+from siftune.finetune.code_execution.run import (
+    NotRunError,
+    ProgramError,
+    call_function,
+    run_script,
+    run_tests,
+)
 from siftune.finetune.code_execution.unit_tests import (
     CallTests,
     CodeTests,
@@ -21,11 +27,11 @@ from siftune.finetune.code_execution.unit_tests import (
     unit_tests,
 )
 
-__all__ = ["CodeReward"]
+__all__ = ["UnitTestReward"]
 
 
 @dataclass(frozen=True)
-class CodeReward:
+class UnitTestReward:
     """Passed tests by all tests, 0 to 1; with ``all_or_nothing`` 1 where all pass, else 0.
 
     The program is the completion's fenced block of Python, else all of it; where it lacks the
@@ -59,7 +65,7 @@ class CodeReward:
         allow: Names of limits that need not hold here, such as network.
 
     >>> row = {"extra": {"test_list": ["assert f(2) == 4", "assert f(3) == 9"]}}
-    >>> CodeReward()(["?"], ["def f(x): return x + x"], [row])  # doctest: +SKIP
+    >>> UnitTestReward()(["?"], ["def f(x): return x + x"], [row])  # doctest: +SKIP
     [0.5]
     """
 
@@ -144,7 +150,10 @@ def _share(program: str, tests: UnitTests, limits: Limits) -> float:
         return ran.held / reached if reached else float(ran.sites == 0)
     count = len(tests.outputs)
     if isinstance(tests, CallTests):
-        given = call_function(program, tests.names[0], tests.calls, limits, None)
+        try:
+            given = call_function(program, tests.names[0], tests.calls, limits, None)
+        except ProgramError:
+            return 0.0
         pairs = zip(given, tests.outputs, strict=True)
         return sum(ok and same_value(own, known) for (ok, own), known in pairs) / count
     ended = run_script(program, tests.inputs, limits)

@@ -21,7 +21,8 @@ from siftune.finetune.code_execution.program_text import program_in
 from siftune.finetune.code_execution.run import NotRunError, call_function, run_script, run_tests
 from siftune.finetune.code_execution.unit_tests import same_output, unit_tests
 from siftune.finetune.code_execution.values import read, written
-from siftune.finetune.rewards.code_tests import CodeReward
+from siftune.finetune.rewards.code_reward import CodeReward
+from siftune.finetune.rewards.code_tests import UnitTestReward
 
 QUICK = Limits(cpu_seconds=2, wall_seconds=60, memory_mb=128, disk_mb=1, files=32, processes=4)
 TURNS = [{"role": "user", "content": "Write it."}]
@@ -42,7 +43,7 @@ def row(**fields: Any) -> dict[str, Any]:
 
 
 def score(program: str, given: dict[str, Any], **options: Any) -> float | None:
-    reward = CodeReward(memory_mb=128, files=32, processes=4, workers=1, **options)
+    reward = UnitTestReward(memory_mb=128, files=32, processes=4, workers=1, **options)
     return reward(["?"], [program], [given])[0]
 
 
@@ -153,7 +154,7 @@ def test_hostile_programs_score_nothing_and_harm_nothing(
             for mark, value in values.items():
                 text = text.replace(mark, str(value))
             programs[name] = text
-        reward = CodeReward(memory_mb=128, files=32, processes=4, cpu_seconds=2, workers=2)
+        reward = UnitTestReward(memory_mb=128, files=32, processes=4, cpu_seconds=2, workers=2)
         rows = [row(**SQUARES)] * len(programs)
         scores = reward(["?"] * len(programs), [*programs.values()], rows)
         with pytest.raises(BlockingIOError):
@@ -227,9 +228,9 @@ def test_rows_without_readable_tests_have_no_score() -> None:
         row(input_output="{"),
         {"id": "r:2", "prompt": TURNS, "reference": None},
     ]
-    assert CodeReward()(["?"] * 8, ["def f(x): return 4"] * 8, unreadable) == [None] * 8
+    assert UnitTestReward()(["?"] * 8, ["def f(x): return 4"] * 8, unreadable) == [None] * 8
     assert unit_tests(SQUARES, "tests") is None
-    assert CodeReward()([], [], []) == []
+    assert UnitTestReward()([], [], []) == []
 
 
 def test_names_of_the_program_in_tests() -> None:
@@ -395,20 +396,20 @@ def test_a_limit_that_does_not_hold_refuses_the_reward(monkeypatch: pytest.Monke
     held: dict[str, str] = {"memory": "it could do otherwise"}
     monkeypatch.setattr(probe, "missing_limits", lambda network: held)
     with pytest.raises(UsageError, match=r"its memory is limited does not hold \(memory: .*allow"):
-        CodeReward().load()
+        UnitTestReward().load()
     with pytest.raises(UsageError, match="not run here"):
-        CodeReward()(["?"], ["x"], [row(**SQUARES)])
-    CodeReward(allow=("memory",)).load()
+        UnitTestReward()(["?"], ["x"], [row(**SQUARES)])
+    UnitTestReward(allow=("memory",)).load()
     held = {"namespaces": "Operation not permitted"}
     with pytest.raises(UsageError, match="run as root, or let plain users"):
-        CodeReward().load()
+        UnitTestReward().load()
     with pytest.raises(UsageError, match="no limit is called 'net'"):
-        CodeReward(allow=("net",)).load()
+        UnitTestReward(allow=("net",)).load()
     with pytest.raises(ValueError, match="memory_mb: expected 64 or more"):
-        CodeReward(memory_mb=2)
+        UnitTestReward(memory_mb=2)
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(UsageError, match="Linux on x86-64 or 64-bit ARM only"):
-        CodeReward().load()
+        UnitTestReward().load()
 
 
 def test_what_the_machine_failed_to_run_has_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,3 +419,51 @@ def test_what_the_machine_failed_to_run_has_no_score(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run, "_launched", fails)
     monkeypatch.setattr(probe, "missing_limits", lambda network: {})
     assert score("def f(x): return 4", row(**SQUARES)) is None
+
+
+WRITTEN = """Here is the reward:
+```python
+import os
+seen = []
+
+def reward(prompt, completion, row):
+    seen.append(completion)
+    if completion == "slow":
+        while True: pass
+    if completion == "exit":
+        os._exit(0)
+    odd = {"nan": float("nan"), "none": None, "text": "7", "huge": 10 ** 400, "yes": True}
+    if completion in odd:
+        return odd[completion]
+    return len(seen) + len(prompt) + row["level"] / 2 + len(row["prompt"])
+```
+"""
+
+
+def test_a_reward_that_a_model_wrote_is_a_number_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "written.md"
+    file.write_text(WRITTEN)
+    reward = CodeReward(str(file), seconds=5.0, memory_mb=128)
+    said = ["a", "nan", "none", "text", "huge", "yes", "exit", "b"]
+    found = reward(["??"] * 8, said, [row(level=3)] * 8)
+    assert found == [5.5, None, None, None, None, 1.0, None, 5.5]  # 1 + 2 + 3/2 + 1, each time
+    assert reward([], [], []) == []
+
+
+@pytest.mark.slow
+def test_a_slow_reward_function_costs_its_own_completion_alone(tmp_path: Path) -> None:
+    file = tmp_path / "written.md"
+    file.write_text(WRITTEN)
+    reward = CodeReward(str(file), seconds=2.0)
+    assert reward(["??"] * 2, ["slow", "a"], [row(level=3)] * 2) == [None, 5.5]
+
+
+def test_a_file_that_is_no_reward_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "written.py"
+    file.write_text("def reward(:\n")
+    with pytest.raises(UsageError, match=r"written\.py does not run: SyntaxError"):
+        CodeReward(str(file)).load()
+    with pytest.raises(UsageError, match="expected a Python file with a function reward"):
+        CodeReward(str(tmp_path / "none.py"))
+    with pytest.raises(ValueError, match="function: expected the name"):
+        CodeReward(str(file), function="a b")

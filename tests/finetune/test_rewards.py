@@ -45,13 +45,15 @@ def reward(
     tiny_reward_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Reward:
-    if request.param == "code_tests" and (lacks := missing_limits()):
+    if request.param in ("code_tests", "code_reward") and (lacks := missing_limits()):
         pytest.skip(f"programs cannot be limited here: {lacks}")
     folder = tmp_path_factory.mktemp("judged")
     (folder / "judge.py").write_text(AGREES)
     judged = {"judge": f"scripted:{folder / 'judge.py'}:answer"}
+    (folder / "reward.py").write_text("def reward(prompt, completion, row): return len(completion)")
     judged["cache"] = str(folder / "judge.sqlite")
     options: dict[str, dict[str, Any]] = {
+        "code_reward": {"file": str(folder / "reward.py")},
         "goal": {**judged, "goal": "it is short"},
         "judge": judged,
         "length": {"target": 3},
