@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 import torch
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import kind_of, schema_of
 from siftune.curate.heads.labelled import pairs_of
 from siftune.finetune.data import training_rows
-from siftune.finetune.data.collator import Batch, slices_of
+from siftune.finetune.data.collator import COLUMN, Batch, slices_of
 from siftune.finetune.losses.reward_types import Compared, RewardObjective
 
 __all__ = [
     "ComparisonCollator",
     "as_pairs",
+    "columns_of",
     "compared_of",
     "comparisons",
     "length_balance",
+    "pairs_in",
     "parts_of",
+    "rows_without",
+    "safety_of",
 ]
 
 _SIDES: Final = ("chosen", "rejected")
 _SQUARE: Final = ("wins", "margins")
+
+
+def pairs_in(source: Path | str) -> pl.DataFrame:
+    """The pairs of preference rows or ranked lists, from any file that `training_rows.load` reads.
+
+    Raises:
+        DataError: no two answers of a list have different scores.
+        UsageError: the rows are of another kind.
+    """
+    table = as_pairs(training_rows.load(source, ("preference", "ranked")))
+    if table.is_empty():
+        raise DataError(f"{source}: no list has two answers whose scores differ")
+    return table
 
 
 def as_pairs(table: pl.DataFrame) -> pl.DataFrame:
@@ -52,6 +71,53 @@ def _pairs(table: pl.DataFrame) -> Iterator[dict[str, Any]]:
                 "chosen": answers[better],
                 "rejected": answers[worse],
             }
+
+
+def columns_of(table: pl.DataFrame, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    """Numbers of both answers of each pair that an objective needs, by their names."""
+    known = {"safe": safety_of}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"the objective needs {name!r}; pairs have {', '.join(known)}")
+    return {name: known[name](table) for name in names}
+
+
+def rows_without(
+    table: pl.DataFrame, numbers: Sequence[str], columns: Sequence[str]
+) -> pl.DataFrame:
+    """Pairs that lack one of ``numbers``, or one of ``columns_of`` an answer: ``id, reason``."""
+    parts = [pl.DataFrame(schema=training_rows.BAD_ROWS)]
+    for name in numbers:
+        value = pl.col(name) if name in table.columns else pl.lit(None, pl.Float64)
+        lacking = table.filter(value.is_null() | value.is_nan())
+        parts.append(lacking.select("id", reason=pl.lit(f"no_{name}")))
+    for name, values in columns_of(table, columns).items():
+        unknown = pl.Series([any(map(math.isnan, both)) for both in values], dtype=pl.Boolean)
+        parts.append(table.filter(unknown).select("id", reason=pl.lit(f"no_{name}")))
+    return pl.concat(parts)
+
+
+def safety_of(table: pl.DataFrame) -> list[tuple[float, float]]:
+    """Whether both answers of each pair are safe, 1 or 0, NaN where it is not known.
+
+    Read from ``safe_chosen`` and ``safe_rejected``, columns or fields of the raw rows, else from
+    PKU-SafeRLHF's ``is_response_0_safe`` and ``is_response_1_safe``.
+    """
+    known = [training_rows.values_of(table, f"safe_{side}") for side in _SIDES]
+    raw = [training_rows.values_of(table, f"is_response_{at}_safe") for at in (0, 1)]
+    places = training_rows.values_of(table, "chosen_response")  # counted from 1
+    found = []
+    for at in range(table.height):
+        own = [one[at] for one in known]
+        if None in own and places[at] in (1, 2):
+            better = places[at] - 1
+            own = [raw[better][at], raw[1 - better][at]]
+        found.append((_as_number(own[0]), _as_number(own[1])))
+    return found
+
+
+def _as_number(value: Any) -> float:
+    return float(value) if isinstance(value, bool | int | float) else math.nan
 
 
 def length_balance(table: pl.DataFrame, shares: Sequence[float]) -> tuple[float, float]:
@@ -89,6 +155,7 @@ class _Element:
     chars: list[int] = field(default_factory=list)
     won: list[tuple[int, int, float, float]] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
+    numbers: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def place(self, ids: Sequence[int], chars: int) -> int:
         found = self.places.setdefault(tuple(ids), len(self.places))
@@ -106,9 +173,12 @@ class _Element:
         for one, by in zip(margins, wins, strict=True):
             one[:] = [margin / (weight or 1) for margin, weight in zip(one, by, strict=True)]
         texts = [list(ids) for ids in self.places]
-        rows: Any = self.rows if len(self.rows) > 1 else self.rows[0]
         made = {"texts": texts, "wins": wins, "margins": margins, "chars": self.chars}
-        return made | {own: rows if isinstance(rows, list) else [rows]}
+        numbers = {
+            COLUMN + name: [known.get(at, math.nan) for at in range(size)]
+            for name, known in self.numbers.items()
+        }
+        return made | numbers | {own: self.rows}
 
 
 def comparisons(
@@ -120,13 +190,16 @@ def comparisons(
     shares: Sequence[float] | None = None,
     margins: Sequence[float] | None = None,
     balance: tuple[float, float] = (1.0, 1.0),
+    columns: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> list[dict[str, Any]]:
     """One element a pair, or with ``by_prompt`` one for all pairs of a prompt.
 
     ``sides`` are the ids of both texts of each pair of ``table``, ``shares`` how often the chosen
     one won, ``margins`` by how much it has to. ``balance`` are the weights of comparisons that the
-    longer and the shorter answer won. In each element: ``texts``, the ids of each different answer;
-    ``wins`` and ``margins`` as in `reward_types.Compared`; ``chars``, the lengths of the answers;
+    longer and the shorter answer won, ``columns`` numbers of both answers of each pair.
+
+    In each element: ``texts``, the ids of each different answer; ``wins`` and ``margins`` as in
+    `reward_types.Compared`; ``chars``, the lengths of the answers; ``column/NAME``, their numbers;
     under ``own`` the numbers of its rows.
     """
     keys = training_rows.prompt_keys(table) if by_prompt else range(table.height)
@@ -142,6 +215,9 @@ def comparisons(
         if share < 1:
             element.won.append((second, first, (1 - share) * down, -margin))
         element.rows.append(at)
+        for name, values in (columns or {}).items():
+            known = element.numbers.setdefault(name, {})
+            known |= dict(zip((first, second), values[at], strict=True))
     return [element.columns(own) for element in made.values()]
 
 
@@ -190,15 +266,23 @@ class ComparisonCollator:
             batch[name] = torch.zeros((len(elements), most, most))
             for b, size in enumerate(sizes):
                 batch[name][b, :size, :size] = torch.tensor(elements[b][name])
+        for name in (name for name in elements[0] if name.startswith(COLUMN)):
+            batch[name] = torch.full((len(elements), most), torch.nan)
+            for b, size in enumerate(sizes):
+                batch[name][b, :size] = torch.tensor(elements[b][name])
         batch["count"] = self.loss.count(compared_of(torch.zeros_like(batch["chars"]), batch))
         return batch
 
 
 def compared_of(scores: torch.Tensor, batch: Batch) -> Compared:
     """The scores ``(B, K)`` of a batch with its comparisons."""
-    return Compared(
-        scores, batch["wins"].to(scores), batch["margins"].to(scores), batch["row_of"] >= 0
-    )
+    columns = {
+        name.removeprefix(COLUMN): value.to(scores)
+        for name, value in batch.items()
+        if name.startswith(COLUMN)
+    }
+    wins, margins = (batch[name].to(scores) for name in _SQUARE)
+    return Compared(scores, wins, margins, batch["row_of"] >= 0, columns)
 
 
 def parts_of(batch: Batch, most: int) -> list[Batch]:
@@ -221,6 +305,8 @@ def _part(batch: Batch, prompts: slice) -> Batch:
     numbers = torch.full_like(present, -1, dtype=torch.long).T
     numbers[present.T] = torch.arange(len(rows), device=rows.device)
     part["row_of"] = numbers.T[:, :most].contiguous()
-    part["chars"] = batch["chars"][prompts, :most]
+    for name in batch:
+        if name == "chars" or name.startswith(COLUMN):
+            part[name] = batch[name][prompts, :most]
     part |= {name: batch[name][prompts, :most, :most] for name in _SQUARE}
     return part | {"count": batch["count"][prompts]}

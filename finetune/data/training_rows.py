@@ -42,12 +42,12 @@ __all__ = [
     "length_of",
     "load",
     "prompt_keys",
-    "texts_of",
     "to_conversations",
     "to_pairs",
     "to_prompts",
     "to_ranked",
     "to_unpaired",
+    "values_of",
 ]
 
 _FACTS: Final = ("margin", "score_chosen", "score_rejected", "win_probability")
@@ -290,13 +290,11 @@ def prompt_keys(table: pl.DataFrame) -> pl.Series:
     return pl.Series("prompt_key", [_digest(key) for key in keys], dtype=pl.String)
 
 
-def texts_of(table: pl.DataFrame, name: str) -> list[str | None]:
-    """The column ``name`` of each row as text, or the field of that name of the raw row."""
+def values_of(table: pl.DataFrame, name: str) -> list[Any]:
+    """The column ``name`` of each row, or the field of that name of the raw row, or None."""
     if name in table.columns:
-        values = table[name].to_list()
-    else:
-        values = [extra.get(name) for extra in raw_fields(table)]
-    return [None if value is None else str(value) for value in values]
+        return table[name].to_list()
+    return [extra.get(name) for extra in raw_fields(table)]
 
 
 def _digest(text: str) -> str:

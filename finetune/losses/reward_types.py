@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -22,13 +22,15 @@ class Compared:
     ``scores`` ``(B, K)`` are the model's; ``wins[b, i, j]`` ``(B, K, K)`` is the weight of the
     comparison in which answer i was preferred to answer j: 1 for a preference, a number of them or
     a share where several were asked, 0 where the two were not compared. ``margins`` ``(B, K, K)``
-    is by how much i has to win. ``mask`` ``(B, K)`` is True where there is an answer.
+    is by how much i has to win. ``mask`` ``(B, K)`` is True where there is an answer. ``columns``
+    ``(B, K)`` are numbers of each answer by their names, NaN where one is not known.
     """
 
     scores: torch.Tensor
     wins: torch.Tensor
     margins: torch.Tensor
     mask: torch.Tensor
+    columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class Compared:
         scores: Sequence[float] | torch.Tensor,
         wins: _Matrix | None = None,
         margins: _Matrix | None = None,
+        **columns: Sequence[float],
     ) -> Compared:
         """The answers of one prompt; without ``wins`` they are in order, the best one first.
 
@@ -46,7 +49,9 @@ class Compared:
         square = (1, made.shape[1], made.shape[1])
         won = torch.ones(square).triu(1) if wins is None else tensor_of(wins, made)[None]
         by = torch.zeros(square) if margins is None else tensor_of(margins, made)[None]
-        return cls(made, won.to(made), by.to(made), torch.ones_like(made, dtype=torch.bool))
+        mask = torch.ones_like(made, dtype=torch.bool)
+        numbers = {name: tensor_of(one, made)[None] for name, one in columns.items()}
+        return cls(made, won.to(made), by.to(made), mask, numbers)
 
     @property
     def gaps(self) -> torch.Tensor:
@@ -73,11 +78,13 @@ class RewardObjective(Protocol):
 
     The loss of a step is the sum over its prompts divided by the sum of their counts, over all
     micro-batches and processes. ``by_prompt``: all pairs of one prompt are one element.
-    ``takes``: what of the rows it can use, ``margins``, ``win_rates`` and ``weights``.
+    ``takes``: what of the rows it can use, ``margins``, ``win_rates`` and ``weights``. ``needs``:
+    columns of the answers that it reads.
     """
 
     by_prompt: ClassVar[bool]
     takes: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[str, ...]]
 
     def __call__(self, compared: Compared) -> torch.Tensor:
         """Loss of each prompt, ``(B,)``."""

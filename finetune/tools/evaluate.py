@@ -187,7 +187,8 @@ class Evaluate:
             return found, summarise(found)
         from siftune.finetune.evaluation.pair_accuracy import by_category
 
-        categories = training_rows.texts_of(table, self.by)
+        values = training_rows.values_of(table, self.by)
+        categories = [None if value is None else str(value) for value in values]
         if all(one is None for one in categories):
             raise UsageError(f"by: no row has the column or field {self.by!r}")
         found = [row | {"category": one} for row, one in zip(found, categories, strict=True)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import polars as pl
 
 from siftune.curate.chat.templates import ENCODER
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import if_slow
 from siftune.curate.core.ranges import (
     Count,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RewardModel"]
 
-_KINDS: Final = ("preference", "ranked")
 _LOSSES: Final = "finetune.losses.reward"
 _MAX_LENGTH: Final = 1024
 _TRAINED: Final = ("trained weights", "adapters and the head")
@@ -76,16 +75,19 @@ class RewardModel:
     Options:
         model: Backbone: a causal model, an encoder, or a reward model to train further, as a
             folder, a name of `siftune models list`, or a name on the hub.
-        objective: Loss of the scores: bradley_terry, k_wise, plackett_luce, focal_ranking, or a
-            class of yours, FILE.py:NAME.
+        objective: Loss of the scores: bradley_terry, k_wise, plackett_luce, focal_ranking,
+            safe_rlhf_cost, or a class of yours, FILE.py:NAME.
         objective_options: Options of the objective, such as gamma=1 for focal_ranking.
         by_prompt: Put all pairs of a prompt together and encode each of their answers once; k_wise
             and plackett_luce always do.
         use_margin: Subtract the column ``margin`` of each pair from the gap of its two scores.
         win_rates: Learn the column ``win_probability``, the share in which the chosen answer won,
             in place of a sure win.
-        length_matched: Weigh pairs so that the longer answer wins half of all, and length alone
-            tells nothing.
+        length_matched: Weigh pairs so that the longer answer wins half of all: length alone then
+            predicts nothing.
+        length_head: Weight of a second output that learns the length of an answer, so that the
+            first one is free of it and alone is kept (ODIN, arXiv:2402.07319, which takes 1); 0 is
+            none.
         center: Weight of the squared sum of a pair's scores, which keeps scores around zero
             (arXiv:2312.09244 takes 0.01); none is off.
         freeze: Number of the lowest layers that stay as they are, with the embeddings; 0 trains
@@ -110,6 +112,7 @@ class RewardModel:
     use_margin: bool = False
     win_rates: bool = False
     length_matched: bool = False
+    length_head: NonNegative = 0.0
     center: NonNegative | None = None
     freeze: Natural = 0
     lora: Rank = 0
@@ -130,6 +133,8 @@ class RewardModel:
         check_kept(self.adapter, self.lora)
         if self.freeze and self.lora:
             raise ValueError("freeze: with lora all layers stay as they are; set one of the two")
+        if self.length_head and self.adapter != "merge":
+            raise ValueError("length_head: its output is taken out of the merged model: no adapter")
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the pairs of ``rows`` and write the model folder ``out``.
@@ -138,8 +143,10 @@ class RewardModel:
             DataError: pairs cannot be trained on; the text counts and names them.
             UsageError: an option or the model does not fit.
         """
+        from siftune.finetune.data.comparisons import pairs_in
+
         self._loss()
-        table = _pairs(rows)
+        table = pairs_in(rows)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self.train(table, rows, run)
@@ -157,7 +164,9 @@ class RewardModel:
             "data": training_rows.data_hash(table),
         }
         if self.eval_rows is not None:
-            key["eval"] = training_rows.data_hash(_pairs(self.eval_rows))
+            from siftune.finetune.data.comparisons import pairs_in
+
+            key["eval"] = training_rows.data_hash(pairs_in(self.eval_rows))
         return key
 
     def train(
@@ -190,6 +199,10 @@ class RewardModel:
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if self.lora:
             trained = whole_model(trained, self.adapter, self.model, self._load, run.beside)
+        if self.length_head:
+            from siftune.finetune.models.reward_heads import folded
+
+            trained = folded(trained, (1.0, 0.0))
         facts = {
             "stage": "reward",
             "method": self.objective,
@@ -206,7 +219,8 @@ class RewardModel:
         return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _load(self, dtype: loading.DType = "float32") -> Any:
-        return loading.load_reward(self.model, dtype, seed=self.seed)
+        heads = ("quality", "length") if self.length_head else ()
+        return loading.load_reward(self.model, dtype, self.seed, heads)
 
     def _length(self, config: Any) -> int:
         limit = positions_of(config) or _MAX_LENGTH
@@ -215,17 +229,20 @@ class RewardModel:
         return int(length)
 
     def _check_head(self, config: Any) -> Sequence[preflight.Problem]:
-        return preflight.check_reward_head(config)
+        return () if self.length_head else preflight.check_reward_head(config)
 
     def _usable(
         self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path
     ) -> tuple[pl.DataFrame, training_rows.Dropped]:
         """The pairs that can be trained on; the others are refused or listed."""
+        from siftune.finetune.data.comparisons import rows_without
+
         cpu = loading.device().type == "cpu"
         preflight.refuse(preflight.check_precision(self.options, cpu))
         preflight.refuse(preflight.check_padding(tokenizer))
-        lacking = [self._lacking(table, *each) for each in self._numbers]
-        empty = pl.concat([training_rows.bad_rows(table), *lacking]).unique(
+        numbers = compress(("margin", "win_probability"), (self.use_margin, self.win_rates))
+        lacking = rows_without(table, [*numbers], self._loss().needs)
+        empty = pl.concat([training_rows.bad_rows(table), lacking]).unique(
             "id", keep="first", maintain_order=True
         )
         read = table.join(empty, on="id", how="anti", maintain_order="left")
@@ -243,21 +260,12 @@ class RewardModel:
         preflight.refuse(preflight.check_shortened(cut, length))
         return used, training_rows.dropped_of(empty, unread)
 
-    @property
-    def _numbers(self) -> Sequence[tuple[str, str]]:
-        """Columns that have to be there, with the reason of rows that lack them."""
-        known = ("margin", "no_margin"), ("win_probability", "no_win_probability")
-        return list(compress(known, (self.use_margin, self.win_rates)))
-
-    def _lacking(self, table: pl.DataFrame, name: str, reason: str) -> pl.DataFrame:
-        value = pl.col(name) if name in table.columns else pl.lit(None, pl.Float64)
-        lacking = table.filter(value.is_null() | value.is_nan())
-        return lacking.select("id", reason=pl.lit(reason))
-
     def _split(self, table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.eval_rows is None:
             return training_rows.held_out(table, self.held_out, self.seed)
-        other = _pairs(self.eval_rows)
+        from siftune.finetune.data.comparisons import pairs_in
+
+        other = pairs_in(self.eval_rows)
         return table, training_rows.drop_bad(
             other, training_rows.bad_rows(other), self.on_bad, self.eval_rows
         )
@@ -265,7 +273,7 @@ class RewardModel:
     def _dataset(self, table: pl.DataFrame, tokenizer: Any, length: int) -> Dataset:
         from datasets import Dataset
 
-        from siftune.finetune.data.comparisons import comparisons, length_balance
+        from siftune.finetune.data.comparisons import columns_of, comparisons, length_balance
         from siftune.finetune.runs.finite_steps import ROW
 
         pairs = training_rows.to_pairs(table)
@@ -282,6 +290,7 @@ class RewardModel:
             shares=shares,
             margins=table["margin"].to_list() if self.use_margin else None,
             balance=length_balance(table, shares) if self.length_matched else (1.0, 1.0),
+            columns=columns_of(table, self._loss().needs),
         )
         return Dataset.from_list(elements)
 
@@ -312,6 +321,11 @@ class RewardModel:
             preflight.check_steps(len(rows), per_step, self.epochs, args.dataloader_drop_last)
         )
         adapter = lora_config(self.lora, self.lora_alpha, "SEQ_CLS") if self.lora else None
+        if self.length_head and args.gradient_accumulation_steps > 1:
+            raise UsageError(
+                "length_head: it is a correlation over a batch, so raise batch_size "
+                "and leave gradient_accumulation_steps out"
+            )
         with quiet():
             loop = self._loop(model, tokenizer, rows, args, adapter)
         loop.row_ids, loop.micro_tokens = ids, self.micro_tokens
@@ -332,6 +346,7 @@ class RewardModel:
             peft_config=adapter,
         )
         loop.loss, loop.center = loss, self.center or 0.0
+        loop.loss_columns, loop.length_head = loss.needs, self.length_head
         return loop
 
     def check_options(self) -> None:
@@ -348,8 +363,8 @@ class RewardModel:
             "num_train_epochs": self.epochs,
             "per_device_train_batch_size": self.batch_size,
         }
-        if self.lora:
-            refuse_spread("lora")
+        for name in compress(("lora", "length_head"), (self.lora, self.length_head)):
+            refuse_spread(name)
         return training_arguments(config, own, self.options, run.work, self.precision)
 
     def _config(self) -> tuple[Any, dict[str, Any]]:
@@ -379,13 +394,3 @@ class RewardModel:
         """Both rewards of each pair, cut to what the tokenizer's model takes."""
         most = tokenizer.model_max_length
         return scored_pairs(model, tokenizer, table, max_length=most, on_bad=self.on_bad)
-
-
-def _pairs(rows: Path | str) -> pl.DataFrame:
-    """The pairs of preference rows or ranked lists."""
-    from siftune.finetune.data.comparisons import as_pairs
-
-    table = as_pairs(training_rows.load(rows, _KINDS))
-    if table.is_empty():
-        raise DataError(f"{rows}: no list has two answers whose scores differ")
-    return table

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from trl.trainer.reward_trainer import RewardTrainer
 
-from siftune.finetune.data.collator import Batch
+from siftune.finetune.data.collator import COLUMN, Batch
 from siftune.finetune.data.comparisons import compared_of, parts_of
+from siftune.finetune.losses.length_head import correlation, decorrelation
 from siftune.finetune.losses.reward_types import Compared, RewardObjective, centring
+from siftune.finetune.models.reward_heads import head_of
 from siftune.finetune.runs.finite_steps import FiniteSteps
 from siftune.finetune.training.preference_loop import Totals
 
@@ -24,7 +27,9 @@ class RewardLoop(FiniteSteps, RewardTrainer):
     The loss of a step is the sum over its prompts divided by the sum of what they count for, over
     all micro-batches and processes. A batch of more than ``micro_tokens`` tokens is run in parts,
     which changes no number but for rounding; with several processes, which wait for each other in
-    every backward pass, it stays whole. ``center`` is the weight of `reward_types.centring`.
+    every backward pass, it stays whole. ``center`` is the weight of `reward_types.centring`,
+    ``length_head`` that of `length_head.decorrelation`, for which the model has two outputs, the
+    loss is that of their sum, and a batch stays whole.
     """
 
     loss_is_scaled_for_ga = True
@@ -32,9 +37,14 @@ class RewardLoop(FiniteSteps, RewardTrainer):
     loss: RewardObjective
     center: float = 0.0
     micro_tokens: int = 4096
+    loss_columns: Sequence[str] = ()
+    length_head: float = 0.0
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, model: Any, **named: Any) -> None:
+        labels = model.config.id2label
+        model.config.num_labels = 1  # TRL takes no other, and reads it here alone
+        super().__init__(model, **named)
+        model.config.id2label = labels
         self._totals = {"train": Totals(), "eval": Totals()}
         self._metrics = {"train": {}, "eval": {}}  # the least and the greatest reward
 
@@ -44,7 +54,8 @@ class RewardLoop(FiniteSteps, RewardTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        columns.extend(name for name in _COLUMNS if name not in columns)
+        own = (*_COLUMNS, *(COLUMN + name for name in self.loss_columns))
+        columns.extend(name for name in own if name not in columns)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
         """What the prompts of one optimizer step count for, over all processes."""
@@ -60,8 +71,8 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Forward and backward of one batch, in parts where it has many tokens."""
-        alone = self.accelerator.num_processes == 1
-        parts = parts_of(inputs, self.micro_tokens) if alone else [inputs]
+        whole = self.accelerator.num_processes > 1 or self.length_head
+        parts = [inputs] if whole else parts_of(inputs, self.micro_tokens)
         losses = [
             super(FiniteSteps, self).training_step(model, part, num_items_in_batch)
             for part in parts
@@ -76,22 +87,34 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """This process's share of the step's mean loss."""
-        compared = compared_of(self.scores(model, inputs), inputs)
+        outputs = self.outputs(model, inputs)
+        compared = compared_of(outputs.sum(-1), inputs)
         loss = self.loss(compared)
         if self.center:
             loss = loss + self.center * inputs["count"] * centring(compared)
         self._measure("train" if model.training else "eval", compared)
+        added = self._length_term(model, outputs, compared, inputs) if self.length_head else 0.0
         if num_items_in_batch is None:
-            return loss.sum() / inputs["count"].sum()
+            return loss.sum() / inputs["count"].sum() + added
         # gradients are averaged over processes: what each adds is scaled up to a sum
-        return loss.sum() * self.accelerator.num_processes / num_items_in_batch.to(loss)
+        return loss.sum() * self.accelerator.num_processes / num_items_in_batch.to(loss) + added
 
-    def scores(self, model: Any, batch: Batch) -> torch.Tensor:
-        """Score of each answer, ``(B, K)``; 0 where there is none."""
+    def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
+        """What the head gives for each answer, ``(B, K, H)``; 0 where there is none."""
         texts = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        given = model(**texts, use_cache=False).logits.squeeze(-1)
+        given = model(**texts, use_cache=False).logits
         row_of = batch["row_of"]
-        return torch.where(row_of >= 0, given[row_of.clamp(min=0)], 0.0)
+        return torch.where((row_of >= 0)[..., None], given[row_of.clamp(min=0)], 0.0)
+
+    def _length_term(
+        self, model: Any, outputs: torch.Tensor, compared: Compared, batch: Batch
+    ) -> torch.Tensor:
+        weight = head_of(self.accelerator.unwrap_model(model), 2).weight
+        term = decorrelation(outputs, batch["chars"], compared.mask, weight)
+        with torch.no_grad():
+            own, chars = outputs[compared.mask][:, 0], batch["chars"][compared.mask]
+            self._totals["train"].add("length_correlation", correlation(own, chars.to(own))[None])
+        return self.length_head * term
 
     @torch.no_grad()
     def _measure(self, mode: str, compared: Compared) -> None:

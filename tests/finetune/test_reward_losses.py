@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from siftune.curate.core.registry import build, names
+from siftune.finetune.losses.length_head import correlation, decorrelation
 from siftune.finetune.losses.reward_types import Compared, centring
 
 GROUP = "finetune.losses.reward"
@@ -161,4 +162,68 @@ def test_the_fit_finds_the_truth_that_a_newton_fit_finds(name: str) -> None:
 
 
 def test_every_loss_of_the_folder_is_tested_here() -> None:
-    assert set(names(GROUP)) == set(RANKED)
+    assert set(names(GROUP)) == {*RANKED, "safe_rlhf_cost"}
+
+
+def test_a_cost_model_learns_the_order_and_the_sign() -> None:
+    """Equation by a loop; its gradient; an answer of unknown safety has no sign."""
+    lists = random_lists(2)
+    safe = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 1], [1, math.nan, 0, 1]], dtype=torch.float64)
+    loss = build(GROUP, "safe_rlhf_cost", {})
+
+    def of(scores: torch.Tensor) -> torch.Tensor:
+        none = torch.zeros_like(lists.margins)
+        return loss(Compared(scores, lists.wins, none, lists.mask, {"safe": safe}))  # type: ignore[no-any-return]
+
+    assert torch.autograd.gradcheck(of, (lists.scores.clone().requires_grad_(),))
+    found, scores = of(lists.scores), lists.scores.tolist()
+    for b in range(3):
+        total = 0.0
+        for i in range(4):
+            for j in range(4):
+                costs = [-scores[b][i], -scores[b][j]]  # j is the more harmful one
+                term = math.log1p(math.exp(-(costs[1] - costs[0])))
+                for cost, is_safe in zip(costs, (safe[b, i], safe[b, j]), strict=True):
+                    sign = 0 if is_safe.isnan() else -1 if is_safe else 1
+                    term += math.log1p(math.exp(-sign * cost)) if sign else 0.0
+                total += float(lists.wins[b, i, j]) * term
+        assert found[b].item() == pytest.approx(total, rel=1e-9)
+
+
+def test_a_length_head_frees_the_other_one_of_length() -> None:
+    """Frozen features, one of them length: the longer answer wins 9 of 10, whatever else it is."""
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(400, 2, 3, generator=rng, dtype=torch.float64)
+    longer = features[:, 0, 0] > features[:, 1, 0]
+    first = torch.where(torch.rand(400, generator=rng) < 0.9, longer, ~longer)
+    order = torch.where(first[:, None], torch.tensor([0, 1]), torch.tensor([1, 0]))
+    features = features.gather(1, order[..., None].expand(-1, -1, 3))
+    chars = features[..., 0] * 50 + 300
+    mask = torch.ones(400, 2, dtype=torch.bool)
+    wins = torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=torch.float64).expand(400, 2, 2)
+    loss = build(GROUP, "bradley_terry", {})
+
+    def fitted(weight: float) -> float:
+        heads = torch.tensor([[0.1, 0.2, 0.1], [0.2, -0.1, 0.1]], dtype=torch.float64)
+        heads.requires_grad_()
+        optimizer = torch.optim.Adam([heads], lr=0.05)
+        for _ in range(120):
+            outputs = features @ heads.T
+            compared = Compared(outputs.sum(-1), wins, torch.zeros_like(wins), mask)
+            total = loss(compared).mean() + weight * decorrelation(outputs, chars, mask, heads)
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+        return float(correlation(outputs[..., 0].detach().flatten(), chars.flatten()).abs())
+
+    assert fitted(0.0) > 0.9
+    assert fitted(1.0) < 0.1
+    outputs = torch.randn(2, 3, 2, generator=rng, dtype=torch.float64, requires_grad=True)
+    heads = torch.randn(2, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    there = torch.tensor([[True, True, False], [True, True, True]])
+    assert torch.autograd.gradcheck(
+        lambda *given: decorrelation(given[0], chars[:2].repeat(1, 2)[:, :3], there, given[1]),
+        (outputs, heads),
+    )
+    flat = torch.ones(2, 3, dtype=torch.float64)
+    assert decorrelation(outputs, flat, there, heads).isfinite()

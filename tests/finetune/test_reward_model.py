@@ -16,7 +16,7 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.data import training_rows
-from siftune.finetune.data.comparisons import comparisons, length_balance
+from siftune.finetune.data.comparisons import comparisons, length_balance, rows_without, safety_of
 from siftune.finetune.data.prompt_truncation import Scored
 from siftune.finetune.evaluation.pair_accuracy import (
     accuracy,
@@ -393,7 +393,7 @@ def test_no_part_has_more_tokens_than_asked_for(
     from siftune.finetune.training.reward_loop import RewardLoop
 
     seen: list[tuple[int, int]] = []
-    own = RewardLoop.scores
+    own = RewardLoop.outputs
 
     def noted(self: Any, model: Any, batch: Any) -> Any:
         mask = batch["attention_mask"]
@@ -401,7 +401,7 @@ def test_no_part_has_more_tokens_than_asked_for(
         assert mask.sum(1).max() == mask.shape[1]  # nobody is padded for a row of another part
         return own(self, model, batch)
 
-    monkeypatch.setattr(RewardLoop, "scores", noted)
+    monkeypatch.setattr(RewardLoop, "outputs", noted)
     reward(held_out=0.0, micro_tokens=120)(rows, tmp_path / "m")
     assert sum(count for count, _ in seen) == 48  # both sides of 24 pairs
     assert all(tokens <= 120 or count == 2 for count, tokens in seen)
@@ -436,13 +436,13 @@ def test_lists_are_encoded_once_and_cost_what_their_scores_say(
     from siftune.finetune.training.reward_loop import RewardLoop
 
     seen: list[int] = []
-    own = RewardLoop.scores
+    own = RewardLoop.outputs
 
     def noted(self: Any, model: Any, batch: Any) -> Any:
         seen.append(len(batch["input_ids"]))
         return own(self, model, batch)
 
-    monkeypatch.setattr(RewardLoop, "scores", noted)
+    monkeypatch.setattr(RewardLoop, "outputs", noted)
     model, tokenizer = load_reward(tiny_model_dir), load_tokenizer(tiny_model_dir)
 
     def score(prompt: str, said: str) -> float:
@@ -542,3 +542,37 @@ def test_options_that_an_objective_has_no_place_for_are_refused(
         reward(objective="bradley")(rows, tmp_path / "m")
     with pytest.raises(DataError, match=r"24 no_win_probability"):
         reward(win_rates=True)(rows, tmp_path / "m")
+
+
+def test_of_a_model_with_a_length_head_the_first_output_is_kept(
+    reward: Callable[..., RewardModel], rows: Path, tmp_path: Path
+) -> None:
+    """The step has both terms; the folder is a plain reward model that scores as the first head."""
+    given = {"length_head": 0.5, "epochs": 2, "lora": 2}
+    result = reward(**given)(rows, tmp_path / "m")
+    model, tokenizer = load_reward(tmp_path / "m"), load_tokenizer(tmp_path / "m")
+    assert model.config.num_labels == 1
+    last = json.loads((tmp_path / "m" / "evaluation.json").read_text())["last"]
+    path = next((tmp_path / "m" / "evaluation").glob(f"step-{last['step']:06}.jsonl"))
+    known = [json.loads(line) for line in path.read_text().splitlines()]
+    table = pl.read_parquet(rows).filter(pl.col("id").is_in([row["id"] for row in known]))
+    for own, row in zip(scored_pairs(model, tokenizer, table), known, strict=True):
+        assert own["reward_chosen"] == pytest.approx(row["reward_chosen"], abs=1e-5)
+    assert "length_correlation" in logged(tmp_path / "m")[0]
+    assert result.metrics["eval_pairs"] == 6
+    with pytest.raises(UsageError, match="length_head: it is a correlation over a batch"):
+        reward(length_head=1.0, options={"gradient_accumulation_steps": 2})(rows, tmp_path / "n")
+    with pytest.raises(ValueError, match="length_head: its output is taken out"):
+        reward(length_head=1.0, lora=2, adapter="keep")
+
+
+def test_safety_is_read_from_columns_and_from_the_fields_of_pku() -> None:
+    table = pairs([("a", "b", "c")] * 3)
+    extra = ['{"safe_chosen": true, "safe_rejected": false}']
+    raw = {"is_response_0_safe": False, "is_response_1_safe": True}
+    extra += [json.dumps(raw | {"chosen_response": 2}), json.dumps(raw)]
+    table = table.with_columns(extra=pl.Series(extra))
+    found = safety_of(table)
+    assert found[:2] == [(1.0, 0.0), (1.0, 0.0)]
+    assert all(map(math.isnan, found[2]))  # which of the two was chosen is not known
+    assert rows_without(table, [], ["safe"]).rows() == [("p:3", "no_safe")]

@@ -30,6 +30,7 @@ class BradleyTerry:
 
     by_prompt: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ("margins", "win_rates", "weights")
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, compared: Compared) -> torch.Tensor:
         """Sum over the comparisons of each prompt."""

@@ -23,7 +23,7 @@ class FocalRanking:
     InternLM2, Cai et al. 2024, arXiv:2403.17297, section 4.2.1 (COOL): γ 2, and the barrier
     ``-log(x + 5) - log(5 - x)`` with the weight λ 0.02. A pair that is ranked wrong or even keeps
     its whole loss; one that is surely right has almost none. The barrier of a comparison is the
-    mean of its two scores' barriers. Beyond 0.001 of its ends it goes on as its tangent, so that a
+    mean of its two scores' barriers. Beyond 0.001 of its ends it is its tangent, so that a
     model that starts outside gets a loss and a gradient and no NaN. γ 0 and λ 0 is Bradley-Terry.
 
     Options:
@@ -44,6 +44,7 @@ class FocalRanking:
 
     by_prompt: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ("win_rates", "weights")
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         within(self, gamma="[0, inf)", barrier="[0, inf)", limit="(0, inf)")

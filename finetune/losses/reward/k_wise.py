@@ -30,6 +30,7 @@ class KWise:
 
     by_prompt: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ("margins", "win_rates")
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, compared: Compared) -> torch.Tensor:
         """Mean over the pairs of each prompt."""

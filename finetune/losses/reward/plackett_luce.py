@@ -30,6 +30,7 @@ class PlackettLuce:
 
     by_prompt: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, compared: Compared) -> torch.Tensor:
         """Negative log-likelihood of the ranking of each prompt."""
