@@ -38,7 +38,7 @@ def _defines(text: str, names: Sequence[str]) -> bool:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Fenced blocks of Python, or of no language; one that is not closed goes to the end."""
+    """Fenced blocks of Python, or of no language; one that is not closed ends with the text."""
     lines: list[str] = []
     fence, is_python = "", False
     for line in text.split("\n"):

@@ -37,7 +37,7 @@ _START: Final = (
     f"import sys; sys.path[:0] = [{_PACKAGES!r}]; "
     "from siftune.finetune.code_execution.launcher import main; main()"
 )
-_GRACE: Final = 10.0  # seconds for the start, and for the kernel to take it all away
+_GRACE: Final = 30.0  # seconds for the start, and for the kernel to take it all away
 
 
 class NotRunError(Exception):
@@ -45,7 +45,7 @@ class NotRunError(Exception):
 
 
 class ProgramError(Exception):
-    """A program failed before anything could be asked of it; the text is its own."""
+    """A program failed before its function could be called; the text is the error's."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,18 @@ def call_function(
     for one in _told(line["output"]):
         if "failed" in one:
             raise ProgramError(one["failed"])
-        if "result" in one:
-            found[one["call"]] = (True, read(one["result"], _refuse))
-        elif "raises" in one:
-            found[one["call"]] = (False, one["raises"])
+        if "call" in one:
+            found[one["call"]] = _result(one)
     return found
+
+
+def _result(told: Mapping[str, Any]) -> tuple[bool, Any]:
+    if "raises" in told:
+        return False, told["raises"]
+    try:
+        return True, read(told["result"], _refuse)
+    except ValueError as error:  # too deep for this process
+        return False, str(error)
 
 
 def _refuse(value: Any) -> int:

@@ -111,7 +111,7 @@ class _Remote:
 
 
 class _Recorded(ast.NodeTransformer):
-    """Each assert says whether it held; the code after it is run either way."""
+    """Each assert records whether it held; the code after it is run either way."""
 
     def __init__(self) -> None:
         self.count = 0

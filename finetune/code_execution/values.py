@@ -1,4 +1,4 @@
-"""Values of the built-in types as JSON and back: what a program and its tests tell each other.
+"""Values of the built-in types as JSON and back: what a program and its tests exchange.
 
 Of the standard library only. Reading gives built-in types and nothing else, whatever was written:
 an object of a class of the program's is named, and stays where it is.

@@ -120,24 +120,29 @@ class UnitTestReward:
         Raises:
             UsageError: a limit does not hold on this machine.
         """
-        tests = [unit_tests(row.get("extra") or {}, self.field) for row in rows]
+        fields = ({**row, **(row.get("extra") or {})} for row in rows)
+        tests = [unit_tests(one, self.field) for one in fields]
         if any(one is not None for one in tests):
             self.load()
         with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(self._score, completions, rows, tests))
+            asked = map(_asked, prompts, rows)
+            return list(pool.map(self._score, asked, completions, tests))
 
-    def _score(
-        self, completion: str, row: Mapping[str, Any], tests: UnitTests | None
-    ) -> float | None:
+    def _score(self, asked: str, completion: str, tests: UnitTests | None) -> float | None:
         if tests is None:
             return None
-        asked = row.get("prompt") or [{"content": ""}]
-        program = program_in(completion, str(asked[-1]["content"] or ""), tests.names)
+        program = program_in(completion, asked, tests.names)
         try:
             share = _share(program, tests, self._limits_here())
         except NotRunError:
             return None
         return float(share == 1) if self.all_or_nothing else share
+
+
+def _asked(prompt: str, row: Mapping[str, Any]) -> str:
+    """The text of the last turn that was asked, without a template around it."""
+    turns = row.get("prompt")
+    return str(turns[-1]["content"] or "") if isinstance(turns, list) and turns else prompt
 
 
 def _share(program: str, tests: UnitTests, limits: Limits) -> float:

@@ -1,4 +1,4 @@
-"""Goal reward: how likely a judge says yes to whether an answer reaches a goal given in words."""
+"""Goal reward: a judge's probability of yes to whether an answer reaches a goal given in words."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Goal(AnswerJudge):
 
     arXiv:2303.00001: a user describes what the policy should do, a language model reads an episode
     and answers yes or no, which is the reward 1 or 0. A judge in this process gives the
-    probability of yes among yes and no, which tells near misses apart; one that writes gives 1 or
-    0. The paper gives examples beside the description: write them into the goal.
+    probability of yes among yes and no, so near misses score higher than far ones; one that writes
+    gives 1 or 0. The paper gives examples beside the description: write them into the goal.
 
     Options:
         goal: The goal, such as "it persuades without pressure".

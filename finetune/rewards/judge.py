@@ -30,8 +30,8 @@ class JudgeReward(AnswerJudge):
         task: Task that gives a number of one answer, such as alpagasus (0 to 5), ultrafeedback,
             deita_quality, fineweb_edu or classifier_score; `siftune curate judges` lists them.
         task_options: Options of the task, such as ``{dimension: helpfulness}``.
-        low: Rating that is worth 0.
-        high: Rating that is worth 1.
+        low: Rating whose reward is 0.
+        high: Rating whose reward is 1.
     """
 
     task: str = "alpagasus"

@@ -31,12 +31,12 @@ _LONGEST = 300  # characters of a goal
 class ProposedGoals(AnswerJudge):
     """``bonus`` times the number of proposed goals that the answer reaches; ELLM, arXiv:2302.06692.
 
-    Du et al. 2023 ask a language model for goals that make sense in the state at hand, and reward
+    Du et al. 2023 ask a language model for goals that make sense in the present state, and reward
     an agent that reaches one it has not reached in this episode. Here the state is the prompt, an
     episode is an answer: the judge proposes goals for each prompt once, goals that differ only in
     case or white space are one, and each counts once, however often the answer reaches it. Whether
-    it does is asked of the judge, where the paper compares embeddings of a caption and the goal
-    with a threshold. So the reward is of an answer alone, not of those before it.
+    it does is a question to the judge, where the paper compares the embeddings of a caption and the
+    goal with a threshold. So the reward is of an answer alone, not of those before it.
 
     A prompt without proposals, and an answer without a verdict on one of them, have no score.
 
@@ -76,8 +76,8 @@ class ProposedGoals(AnswerJudge):
         items = {item.prompt: item for item in self.items([""] * len(rows), rows)}
         task = _Goals(self.most)
         found = zip(items, self.verdicts(task, [*items.values()]), strict=True)
-        known = {prompt: one.values and one.values["goals"] for prompt, one in found}
-        return [known[item.prompt] for item in self.items([""] * len(rows), rows)]
+        known = {prompt: one.values["goals"] for prompt, one in found if one.values is not None}
+        return [known.get(item.prompt) for item in self.items([""] * len(rows), rows)]
 
 
 @dataclass(frozen=True)

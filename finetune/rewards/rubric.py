@@ -1,4 +1,4 @@
-"""Rubric reward: the weighted share of criteria that an answer meets, each asked of a judge."""
+"""Rubric reward: the weighted share of criteria that are true of an answer, each by a judge."""
 
 from __future__ import annotations
 

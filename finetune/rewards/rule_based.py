@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 from siftune.curate.judge_calls.types import Task
 from siftune.curate.judging.answer_judge import AnswerJudge
@@ -14,9 +14,6 @@ from siftune.curate.judging.criteria import Given, criteria_of
 from siftune.curate.judging.judge_task import judge_task
 
 __all__ = ["RuleBased"]
-
-Weights: TypeAlias = tuple[float, ...] | str | Mapping[str, tuple[float, ...]] | None
-"""A weight for each proposition, the file of them, or weights by the value of a field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,35 +25,38 @@ class RuleBased(AnswerJudge):
     among yes and no where the judge is a model in this process, 1 or 0 where it writes. Weights are
     fitted by a hinge loss on answers whose order is known, with `siftune curate agree
     --fit-weights`, which writes their file, or `fit_proposition_weights`. What a prompt asks for
-    decides which rules count (hard refusal, soft refusal, comply in the paper): with ``field``,
-    ``weights`` has weights for each value of that field of the raw row.
+    decides which rules count (hard refusal, soft refusal, comply in the paper): ``by_kind`` has
+    weights for each value of ``kind_field``, a field of the raw row.
 
     An answer without a verdict on one of the propositions has no score, and neither has one to a
     row whose field has another value.
 
     Options:
         propositions: Texts such as "the answer apologises", or mappings of text and weight.
-        weights: A weight for each proposition, in place of those in the mappings; their file; or
-            with ``field``, weights by its values, such as ``{refuse: [1, -1], comply: [-1, 1]}``.
-        field: Field of the raw row whose value chooses the weights.
+        weights: A weight for each proposition, in place of those in the mappings.
+        weights_file: File of the weights that `siftune curate agree --fit-weights` writes.
+        by_kind: Weights by values of a field, such as ``{refuse: [1, -1], comply: [-1, 1]}``.
+        kind_field: Field of the raw row whose value chooses among the weights by kind.
     """
 
     propositions: Given
-    weights: Weights = None
-    field: str | None = None
+    weights: tuple[float, ...] | None = None
+    weights_file: str | None = None
+    by_kind: Mapping[str, Any] = field(default_factory=dict)
+    kind_field: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse weights that are not one for each proposition."""
         super().__post_init__()
-        if isinstance(self.weights, Mapping) != (self.field is not None):
-            raise ValueError(
-                "weights: expected weights by value, {VALUE: [1, -1]}, exactly where field names "
-                "the field that has the value"
-            )
+        if bool(self.by_kind) != (self.kind_field is not None):
+            raise ValueError("by_kind: expected weights by kind exactly where kind_field is set")
+        if sum(map(bool, (self.weights, self.weights_file, self.by_kind))) > 1:
+            raise ValueError("weights: expected one of weights, weights_file and by_kind")
         count = len(criteria_of(self.propositions))
-        for value, own in (self._by_value or {}).items():
-            if len(own) != count:
-                raise ValueError(f"weights of {value}: expected {count} numbers, got {len(own)}")
+        for kind, own in self.by_kind.items():
+            numbers = isinstance(own, list | tuple) and all(map(_is_number, own))
+            if not numbers or len(own) != count:
+                raise ValueError(f"by_kind: {kind}: expected {count} numbers, got {own!r}")
         _ = self._task
 
     def __call__(
@@ -68,7 +68,7 @@ class RuleBased(AnswerJudge):
         """The weighted sum for each answer, or None."""
         chosen = [self._weights(row) for row in rows]
         scores: list[float | None] = [None] * len(rows)
-        asked = [at for at, own in enumerate(chosen) if own is not None or self.field is None]
+        asked = [at for at, own in enumerate(chosen) if own is not None or not self.by_kind]
         items = self.items([completions[at] for at in asked], [rows[at] for at in asked])
         for at, verdict in zip(asked, self.verdicts(self._task, items), strict=True):
             if verdict.values is not None:
@@ -77,17 +77,17 @@ class RuleBased(AnswerJudge):
 
     def _weights(self, row: Mapping[str, Any]) -> Sequence[float] | None:
         """The weights by the row's field; None where they are those of all rows, or unknown."""
-        value = (row.get("extra") or {}).get(self.field)
-        return None if self._by_value is None else self._by_value.get(str(value))
-
-    @property
-    def _by_value(self) -> Mapping[str, tuple[float, ...]] | None:
-        return self.weights if isinstance(self.weights, Mapping) else None
+        kind = (row.get("extra") or {}).get(self.kind_field)
+        return self.by_kind.get(str(kind))
 
     @cached_property
     def _task(self) -> Task:
-        weights = None if self._by_value is not None else self.weights
+        weights = self.weights_file if self.weights is None else self.weights
         return judge_task("propositions", {"propositions": self.propositions, "weights": weights})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _sum(weights: Sequence[float] | None, values: Mapping[str, Any]) -> float:

@@ -19,7 +19,7 @@ from siftune.finetune.code_execution import probe, run
 from siftune.finetune.code_execution.limits import Limits
 from siftune.finetune.code_execution.program_text import program_in
 from siftune.finetune.code_execution.run import NotRunError, call_function, run_script, run_tests
-from siftune.finetune.code_execution.unit_tests import same_output, unit_tests
+from siftune.finetune.code_execution.unit_tests import same_output, same_value, unit_tests
 from siftune.finetune.code_execution.values import read, written
 from siftune.finetune.rewards.code_reward import CodeReward
 from siftune.finetune.rewards.code_tests import UnitTestReward
@@ -268,6 +268,18 @@ def test_what_a_test_does_with_the_program() -> None:
     ran = run_tests(program, code, names, QUICK)
     assert (ran.sites, ran.held, ran.failed) == (9, 7, 2)  # 1 == 2, and an object as an argument
     assert ran.is_ended
+
+
+def test_odd_results_of_calls_are_wrong_and_break_nothing() -> None:
+    program = (
+        "from decimal import Decimal\n"
+        "deep = []\nfor _ in range(300): deep = [deep]\n"
+        "def f(x): return [Decimal('sNaN'), deep, {10 ** 5000: 1}, 'a' * 2_000_000, object][x]\n"
+    )
+    calls = {"fn_name": "f", "inputs": [[0], [1], [2], [4], [3]], "outputs": [1, 1, 1, 1, 1]}
+    assert score(program, row(input_output=calls)) == 0
+    assert same_value((1, [2]), [1, [2]])
+    assert same_value({1: 2}, {"1": 2})
 
 
 def test_each_run_is_as_the_first() -> None:

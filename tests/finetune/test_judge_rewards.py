@@ -110,17 +110,19 @@ def test_rules_have_weights_by_what_the_prompt_asks_for(
     assert judge.asked == 4
     file = tmp_path / "weights.json"
     file.write_text(json.dumps({"weights": [1, 4]}))
-    fitted = RuleBased(**judged(judge), propositions=rules, weights=str(file))
+    fitted = RuleBased(**judged(judge), propositions=rules, weights_file=str(file))
     assert fitted(said, said, rows({}, {})) == [0.75 + 2, 0.5 + 3]
     by_kind = {"refuse": (1.0, -1.0), "comply": (-1.0, 1.0)}
-    chosen = RuleBased(**judged(judge), propositions=rules, weights=by_kind, field="kind")
+    chosen = RuleBased(**judged(judge), propositions=rules, by_kind=by_kind, kind_field="kind")
     kinds = rows({"kind": "refuse"}, {"kind": "comply"}, {"kind": "other"}, {})
     four = [*said, *said]
     assert chosen(four, four, kinds) == [0.25, 0.25, None, None]
-    with pytest.raises(ValueError, match="exactly where field names"):
-        RuleBased(**judged(judge), propositions=rules, weights=by_kind)
-    with pytest.raises(ValueError, match="weights of a: expected 2 numbers, got 1"):
-        RuleBased(**judged(judge), propositions=rules, weights={"a": (1.0,)}, field="kind")
+    with pytest.raises(ValueError, match="exactly where kind_field is set"):
+        RuleBased(**judged(judge), propositions=rules, by_kind=by_kind)
+    with pytest.raises(ValueError, match=r"by_kind: a: expected 2 numbers, got \(1.0,\)"):
+        RuleBased(**judged(judge), propositions=rules, by_kind={"a": (1.0,)}, kind_field="kind")
+    with pytest.raises(ValueError, match="expected one of weights, weights_file and by_kind"):
+        RuleBased(**judged(judge), propositions=rules, weights=(1.0, 1.0), weights_file=str(file))
 
 
 def test_fitted_rules_order_held_out_answers(judged: Callable[[Judge], dict[str, Any]]) -> None:
