@@ -117,7 +117,12 @@ def _trained(
 
 
 def _named_reward(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in which rewards that are functions or objects have names, and their options."""
+    """Options in which functions and objects have names: rewards and parts, with their options."""
+    for key in ("advantage", "policy_loss"):
+        if callable(part := given.get(key)):
+            name, own = name_and_options(part)
+            own |= given.get(f"{key}_options") or {}
+            given = {**given, key: name, **({f"{key}_options": own} if own else {})}
     reward = given.get("reward")
     if isinstance(reward, Mapping):
         return {**given, "reward": {key: _named_entry(one) for key, one in reward.items()}}

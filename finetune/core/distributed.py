@@ -25,7 +25,6 @@ __all__ = [
     "from_all",
     "in_any",
     "notify",
-    "only_one",
     "progress",
     "rank",
     "refuse_spread",
@@ -139,18 +138,6 @@ def progress(line: str) -> None:
     """Print a line of progress, which `hiding_lines` turns off, as `notify` prints a message."""
     if not lines_hidden():
         notify(line)
-
-
-def only_one(what: str) -> None:
-    """Refuse a run of several processes.
-
-    Raises:
-        UsageError: there are several.
-    """
-    if count() > 1:
-        raise UsageError(
-            f"{what} runs in one process, and {count()} were started: start it without a launcher"
-        )
 
 
 def refuse_spread(what: str) -> None:

@@ -21,9 +21,9 @@ class RewardModel:
 
     ``model`` is its folder. Prompt and completion are written out in the reward model's own chat
     template (an encoder's without one: its separator after each turn) and read with its own
-    tokenizer, so it need share nothing with the policy. Nothing is written after an answer that its
-    row says is not ``finished``, no end of turn either. What is longer than ``max_length`` tokens
-    (default: what the model can take) cannot be scored: half an answer has no score.
+    tokenizer, so it need share nothing with the policy. Nothing is written after an answer that was
+    cut off (``finished`` of its row is false), no end of turn either. What is longer than
+    ``max_length`` tokens (default: what the model can take) has no score.
     ``batch_size`` texts are read at a time. ``scale`` and ``shift`` are for a model whose scores
     are far from mean 0, variance 1. ``precision`` is that of all but its head, which is fp32:
     ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it.

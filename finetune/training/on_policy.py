@@ -58,8 +58,8 @@ class OnPolicy(Settings):
 
     Of the training rows only the prompts are used, and known answers by rewards that ask for them;
     rows that have no prompt are refused, or left out with ``on_bad: drop``. A reward model may have
-    any tokenizer. Rewards are told of each answer whether it is ``finished``: one that was cut at
-    ``max_new_tokens`` is read by a reward model without an end of turn put on.
+    any tokenizer. Rows that rewards are given have ``finished``, false for an answer that was cut
+    at ``max_new_tokens``, which a reward model reads without an end of turn put on.
 
     ``kl_stop`` bounds the KL from the reference at a rollout, and from the old policy within one.
     ``micro_batch``, and how many processes a launcher starts, change the numbers by rounding alone.

@@ -26,6 +26,7 @@ from siftune.curate.files.outputs import overwriting, whole_folder, whole_page
 from siftune.curate.files.source_spec import INPUTS
 from siftune.curate.runners.run_folder import RUN_FILES
 from siftune.finetune.cli import finetune
+from siftune.finetune.core.methods import TRAINERS
 from siftune.finetune.training.build_loss import ANSWERS, LISTS, LOSSES
 from siftune.pipelines.cli import _run, siftune
 from tests.own_tests import no_paths_of
@@ -216,12 +217,18 @@ def test_every_option_that_may_name_a_file_is_known_as_an_input(component):
             assert name in known, f"{name}: add it to one of the two"
 
 
+ON_POLICY = {
+    name
+    for name in names("finetune.trainers")
+    if "policy_loss" in options(find("finetune.trainers", name))
+}
 ALIKE = sorted(
     (
         {f"finetune {loss}" for group in {LOSSES, *ANSWERS, *LISTS} for loss in names(group)}
         | {name for name in WRITING if name.startswith(("curate score ", "curate select "))}
+        | {f"finetune {name}" for name in TRAINERS if TRAINERS[name] in ON_POLICY}
     )
-    - {"finetune dpo", "finetune kto", "finetune plackett_luce"}
+    - {"finetune dpo", "finetune kto", "finetune plackett_luce", "finetune ppo"}
     - {"curate score contamination", "curate score embedding", "curate select threshold"}
 )
 """Commands that one function makes: each tries a share of the places, those above all of them."""

@@ -155,12 +155,82 @@ def test_only_the_first_process_speaks(monkeypatch, capsys):
     assert capsys.readouterr().err == "heard\n"
 
 
-def test_ppo_refuses_to_be_one_of_several(monkeypatch, tiny_model_dir, rows, tmp_path):
-    from siftune.finetune.trainers.ppo import PPO
+def of_rl(method, model, rows, out, **options):
+    given = {
+        "reward": "text_share", "reward_options": "{text: e}", "rollouts": 3, "batch_size": 3,
+        "group_size": 2, "minibatches": 2, "micro_batch": 2, "max_new_tokens": 6, "lr": 1e-2,
+        "save_every": 1, "precision": "fp32", **options,
+    }  # fmt: skip
+    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items()]
+    named = ["--model", str(model), "--out", str(out), *(word for pair in pairs for word in pair)]
+    return ["finetune", method, str(rows), *named]
 
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="ppo runs in one process, and 2 were started"):
-        PPO(model=str(tiny_model_dir), reward="exact_match")(rows, tmp_path / "out")
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("dapo", {}),
+        ("ppo", {"group_size": 1, "batch_size": 5, "ptx_coef": 0.5, "lora": 2}),
+    ],
+)
+def test_rollouts_and_updates_are_shared_by_processes(
+    method, options, tiny_model_dir, rows, tmp_path
+):
+    """Odd numbers of answers: 6 or 5 in two mini-batches of two processes."""
+    script = entry(tmp_path, "from siftune.pipelines.cli import main\nmain()\n")
+    options |= {"ptx_rows": rows} if "ptx_coef" in options else {}
+    alone = of_rl(method, tiny_model_dir, rows, tmp_path / "one", **options)
+    subprocess.run(
+        [sys.executable, str(script), *alone], env=environment(), check=True, capture_output=True
+    )
+    succeed(
+        launched(
+            "ddp.yaml", script, of_rl(method, tiny_model_dir, rows, tmp_path / "two", **options)
+        )
+    )
+    for ours, theirs in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert theirs == pytest.approx(ours, abs=1e-5)
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-5)
+
+    broken = of_rl(method, tiny_model_dir, rows, tmp_path / "cut", **options)
+    process = launched("ddp.yaml", script, broken)
+    while not list((tmp_path / "cut.work").glob("checkpoint-*/sealed.json")):
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert not (tmp_path / "cut").exists()
+    succeed(launched("ddp.yaml", script, broken))
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_an_error_of_one_process_is_raised_in_all_and_shares_are_the_whole(monkeypatch):
+    shares = []
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(distributed.share_of(range(8)))
+    assert shares == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    monkeypatch.setattr("accelerate.PartialState", lambda: None)
+
+    def gather(found, own):
+        found[:] = [(1, None), (None, UsageError("broken in another")), own]
+
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    with pytest.raises(UsageError, match="broken in another"):
+        distributed.from_all(lambda: 3)
+    monkeypatch.setattr(
+        "torch.distributed.all_gather_object",
+        lambda found, own: found.__setitem__(slice(3), [own] * 3),
+    )
+    assert distributed.from_all(lambda: 3) == [3, 3, 3]
+    with pytest.raises(KeyError):
+        distributed.from_all(lambda: {}["own"])
 
 
 def test_an_adapter_is_refused_where_weights_are_spread(
