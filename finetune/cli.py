@@ -50,20 +50,29 @@ __all__ = ["finetune"]
 _OPTIONS: Final = {"pairs": "options"}  # of the parameter of -o: the option that it sets
 _OWN: Final = ("compare", "conformance")  # tools with arguments or results of their own
 _PARTIAL: Final = 4
-_OUTS: Final = {"evaluate": "evaluation", "sample": "samples", "compare": "comparison"}
+_OUTS: Final = {
+    "evaluate": "evaluation",
+    "sample": "samples",
+    "compare": "comparison",
+    "coverage": "coverage",
+    "reward_ensemble": "ensemble",
+}
 _DATA: Final = {
     "sft": "Data: conversations, text, or pairs, of which the chosen side is learned.",
     "reward_model": "Data: preference rows (a prompt, a chosen and a rejected answer).",
+    "reward_ensemble": "Data: preference rows (a prompt, a chosen and a rejected answer).",
     "judge": "Data: preference rows or ranked lists, or rows with a label, such as a rating.",
     "init": "Data: a .txt file, or text rows.",
     "evaluate": "Data: held-out rows with prompts, or pairs to judge.",
     "sample": "Data: rows with prompts.",
+    "coverage": "Data: rows with the prompts that are to be covered, of RL or held-out ones.",
     "compare": "Data: preference rows (a prompt, a chosen and a rejected answer).",
 }
 """The rows that trainers and tools read, by the module of each that does not declare ``data``."""
 _WRITTEN: Final = {  # what is no training
     "init": "Folder of the model that is made.",
     "evaluate": "Folder of the evaluation: the answers or judgements, and their means.",
+    "coverage": "Folder of the comparison: its clusters, and the cluster of each prompt.",
     "sample": "Folder of the sampled rows, which losses on own samples are trained on.",
 }
 
@@ -312,6 +321,11 @@ def _print_result(result: Any) -> None:
 
     if (result.model / "metrics.jsonl").is_file():
         echo("\n".join([*last_lines(result), *_judge_lines(result.model)]))
+        return
+    if (result.model / "coverage.json").is_file():
+        from siftune.finetune.tools.coverage import table_of
+
+        echo(table_of(result.model))
         return
     if (result.model / "evaluation.json").is_file():
         echo("\n".join(evaluation_lines(result)))

@@ -193,7 +193,7 @@ JUDGE: Final = ("finetune.judge_training", "judge")
 """Package and module of the training of a judge; in recipes ``judge`` is a step that asks one."""
 
 TOOLS: Final = {
-    **{name: ("finetune.tools", name) for name in ("init", "evaluate", "sample")},
+    **{name: ("finetune.tools", name) for name in ("init", "evaluate", "sample", "coverage")},
     **{name: ("finetune.comparison", name) for name in ("compare", "conformance")},
 }
 """Commands that train nothing: the package and the module that has each."""

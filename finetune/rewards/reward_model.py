@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 from siftune.curate.core.ranges import Count
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
+from siftune.finetune.reward_models.head_states import scores_and_states
+from siftune.finetune.reward_models.known_states import FILE, KnownStates, load_known_states
+from siftune.finetune.reward_models.scored import EMPTY, TOO_LONG, UNKNOWN, Scored
 
 __all__ = ["RewardModel"]
 
@@ -28,12 +31,17 @@ class RewardModel:
     are far from mean 0, variance 1. ``precision`` is that of all but its head, which is fp32:
     ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it.
 
+    A score of an answer unlike all that the model was trained on is an extrapolation. With
+    ``abstain`` such an answer has none: one whose state is farther from those of the training
+    answers than all but 1 % of held-out ones (`known_states`). `scored` gives the distances, too.
+
     Options:
         model: Folder of the reward model.
         batch_size: Number of texts that are scored at once.
         max_length: Largest number of tokens of prompt and answer; a longer answer has no score.
         scale: Factor that the score is multiplied by.
         shift: Number that is added to the scaled score.
+        abstain: Give no score to answers unlike those that the model was trained on.
     """
 
     model: str
@@ -42,6 +50,7 @@ class RewardModel:
     scale: float = 1.0
     shift: float = 0.0
     precision: Precision = "auto"
+    abstain: bool = False
 
     reads_extra: ClassVar = False
 
@@ -52,26 +61,51 @@ class RewardModel:
         rows: Sequence[Mapping[str, Any]],
     ) -> list[float | None]:
         """One score a completion, None where the text is empty or too long for the model."""
-        import torch
+        found = self._found(completions, rows, states=self.abstain)
+        return [one.score for one in found]
 
+    def scored(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[Scored]:
+        """The score of each completion with its distance from the training answers, or a reason."""
+        return self._found(completions, rows, states=self._known is not None)
+
+    def _found(
+        self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], *, states: bool
+    ) -> list[Scored]:
+        """The scores, with distances where ``states`` are looked at."""
         ids = self._ids(completions, rows)
+        found = [Scored(None, TOO_LONG if tokens else EMPTY) for tokens in ids]
         fits = [at for at, tokens in enumerate(ids) if 0 < len(tokens) <= self._limit]
-        fits.sort(key=lambda at: len(ids[at]))
-        scores: list[float | None] = [None] * len(ids)
-        with torch.no_grad():
-            for start in range(0, len(fits), self.batch_size):
-                part = fits[start : start + self.batch_size]
-                for at, score in zip(part, self._scores([ids[at] for at in part]), strict=True):
-                    scores[at] = self.scale * score + self.shift
-        return scores
+        model, tokenizer = self._parts if fits else (None, None)
+        texts = [ids[at] for at in fits]
+        scores, hidden = scores_and_states(model, tokenizer, texts, self.batch_size, states=states)
+        far: Sequence[float | None] = [None] * len(fits)
+        if states and fits:
+            assert self._known is not None
+            far = self._known.distance(hidden).tolist()
+        for at, score, distance in zip(fits, scores.tolist(), far, strict=True):
+            found[at] = self._one(self.scale * score + self.shift, distance)
+        return found
+
+    def _one(self, score: float, distance: float | None) -> Scored:
+        known = self._known if self.abstain else None
+        if known is not None and distance is not None and known.is_unknown(distance):
+            return Scored(None, UNKNOWN, distance)
+        return Scored(score, None, distance)
 
     def load(self) -> None:
         """Load the model now, so that its faults are found before answers are sampled.
 
         Raises:
-            UsageError: it is no whole reward model, or has no tokenizer or template.
+            UsageError: it is no whole reward model, has no tokenizer or template, or is to abstain
+                and has no states of its training answers.
         """
         _ = self._parts
+        _ = self._known
 
     def use(self, model: Any, tokenizer: Any) -> None:
         """Score with a model that is loaded already, such as an adapter on another one's base.
@@ -104,12 +138,18 @@ class RewardModel:
         finished = [bool(row.get("finished", True)) for row in rows]
         return encode_unmasked(tokenizer, chats, tools, ids, finished)
 
-    def _scores(self, ids: list[list[int]]) -> list[float]:
-        model, tokenizer = self._parts
-        batch = tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
-        batch = {key: value.to(model.device) for key, value in batch.items()}
-        scores: list[float] = model(**batch).logits.squeeze(-1).double().tolist()
-        return scores
+    @cached_property
+    def _known(self) -> KnownStates | None:
+        from siftune.curate.core.errors import UsageError
+        from siftune.finetune.models.loading import resolve
+
+        found = load_known_states(resolve(self.model))
+        if found is None and self.abstain:
+            raise UsageError(
+                f"abstain: {self.model} has no {FILE}, the states of its training answers: train "
+                "it again, on at least 20 pairs and with held-out ones"
+            )
+        return found
 
     @cached_property
     def _limit(self) -> int:

@@ -13,6 +13,7 @@ from siftune.curate.core.custom import component, name_in_texts
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.option_values import is_required
 from siftune.curate.models.precision import Precision
+from siftune.finetune.reward_models.members import is_ensemble
 
 __all__ = [
     "Entry",
@@ -270,7 +271,8 @@ def one_of(
             f"{registry.closest(reward, names)}"
         )
     model_options = {"model": reward, "precision": precision, **options}
-    model: Reward = registry.build(_REWARDS, "reward_model", model_options)
+    name = "reward_ensemble" if is_ensemble(reward) else "reward_model"
+    model: Reward = registry.build(_REWARDS, name, model_options)
     return model
 
 

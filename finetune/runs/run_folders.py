@@ -14,6 +14,7 @@ __all__ = [
     "BESIDE_FILES",
     "CHECKPOINT_FILES",
     "COMPARISON_FILES",
+    "ENSEMBLE_FILES",
     "WORK_FILES",
     "check_comparison",
     "check_model",
@@ -53,6 +54,7 @@ CHECKPOINT_FILES: Final = (
 
 BESIDE_FILES: Final = (
     *("metrics.jsonl", "held_out.jsonl", "dropped.jsonl", "value_head.safetensors"),
+    "known_states.safetensors",
     *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
     *("answers.json", "answers/", "answers/step-{number}.jsonl"),
     *("adapter_model.safetensors", "adapter_config.json", "adapter/", "judge.json"),
@@ -73,6 +75,12 @@ COMPARISON_FILES: Final = (
     *("{name}-{number}/", "{name}-{number}.work/"),  # model folders, with own markers
 )
 """All that `siftune finetune compare` writes."""
+
+ENSEMBLE_FILES: Final = (
+    *("ensemble.json", "split.json", "held_out.parquet", "rows-{number}.parquet"),
+    *("member-{number}/", "member-{number}.work/"),  # model folders, with own markers
+)
+"""All that `siftune finetune reward_ensemble` writes."""
 
 
 def work_of(out: Path) -> Path:

@@ -43,6 +43,8 @@ WORDS: Final = {
     "length_pearson": "correlation of the reward with the length of an answer",
     "ended": "answers that end before the most tokens",
     "kl_k1": "KL by its other estimate, which can be below 0",
+    "ece": "calibration error of held-out pairs",
+    "unlike_training": "answers unlike those that the reward model was trained on",
     "rows": "prompts",
     "unanswered": "prompts without an answer, as they do not fit the model",
     "pairs": "held-out pairs",

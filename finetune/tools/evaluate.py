@@ -170,15 +170,16 @@ class Evaluate:
         return self._by_category(found, table, of_pairs)
 
     def _ranked(self, rows: Path) -> _Found:
-        from siftune.finetune.evaluation.pair_accuracy import accuracy, scored_pairs
+        from siftune.finetune.evaluation.pair_limits import pairs_with_limits, with_limits
 
         table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
         model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
         tokenizer = loading.load_tokenizer(self.model)
-        found = scored_pairs(
-            model, tokenizer, table, self.batch_size, on_bad=self.on_bad, source=rows
+        folder = loading.resolve(self.model)
+        found = pairs_with_limits(
+            folder, model, tokenizer, table, self.batch_size, self.on_bad, rows
         )
-        return self._by_category(found, table, accuracy)
+        return self._by_category(found, table, with_limits)
 
     def _by_category(
         self, found: list[dict[str, Any]], table: pl.DataFrame, summarise: Callable[..., _Means]

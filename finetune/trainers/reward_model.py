@@ -39,6 +39,7 @@ from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
 from siftune.finetune.models.saving import base_facts, command_line
+from siftune.finetune.reward_models.limits import find_limits
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.trainer_arguments import freeze, training_arguments
@@ -196,9 +197,9 @@ class RewardModel:
         if not test.is_empty():
             found = write_summary(run.beside, self._summary)
             metrics |= {f"eval_{name}": value for name, value in found.items()}
-        trained = trainer.accelerator.unwrap_model(trainer.model)
+        trained = adapted = trainer.accelerator.unwrap_model(trainer.model)
         if self.lora:
-            trained = whole_model(trained, self.adapter, self.model, self._load, run.beside)
+            trained = whole_model(adapted, self.adapter, self.model, self._load, run.beside)
         if self.length_head:
             from siftune.finetune.models.reward_heads import folded
 
@@ -216,6 +217,8 @@ class RewardModel:
         }
         if finishing is not None:
             facts |= finishing(trained, tokenizer, test, facts)
+        elif not trainer.is_fsdp_enabled:
+            facts |= find_limits(trained or adapted, tokenizer, train, test, run.beside)
         return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _load(self, dtype: loading.DType = "float32") -> Any:

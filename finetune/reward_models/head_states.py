@@ -1,0 +1,64 @@
+"""Scores of texts by a reward model, with the hidden states that they were computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from siftune.curate.judge_stats.intervals import Floats
+
+__all__ = ["recorded_states", "scores_and_states"]
+
+
+def scores_and_states(
+    model: Any,
+    tokenizer: Any,
+    ids: Sequence[Sequence[int]],
+    batch_size: int = 16,
+    *,
+    states: bool = True,
+) -> tuple[Floats, Floats]:
+    """The score (texts,) and the state (texts, H) of each text of token ids, in order.
+
+    Texts of similar length share a batch, padded on the right. Without ``states`` H is 0.
+    """
+    import torch
+
+    order = sorted(range(len(ids)), key=lambda at: (-len(ids[at]), at))
+    scores = np.full(len(ids), np.nan)
+    watching = recorded_states(model) if states and order else nullcontext({})
+    with torch.no_grad(), watching as found:
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            texts = {"input_ids": [list(ids[at]) for at in part]}
+            batch = tokenizer.pad(texts, padding_side="right", return_tensors="pt")
+            batch = {name: value.to(model.device) for name, value in batch.items()}
+            scores[part] = model(**batch).logits[:, 0].double().cpu().numpy()
+    hidden = [found[tuple(text)] for text in ids] if found else []
+    return scores, np.array(hidden, float).reshape(len(ids), -1 if hidden else 0)
+
+
+@contextmanager
+def recorded_states(model: Any) -> Iterator[dict[tuple[int, ...], Floats]]:
+    """The state of each text that ``model`` reads meanwhile, by its token ids.
+
+    It is the mean of the trunk's last hidden states over the text's tokens, without padding.
+    """
+    found: dict[tuple[int, ...], Floats] = {}
+
+    def keep(module: Any, given: Any, named: Any, output: Any) -> None:
+        ids, there = named.get("input_ids", given[0] if given else None), named["attention_mask"]
+        hidden = output[0].float()
+        weight = there[..., None].to(hidden)
+        means = ((hidden * weight).sum(1) / weight.sum(1).clamp_min(1)).cpu().numpy()
+        for text, mask, mean in zip(ids.tolist(), there.bool().tolist(), means, strict=True):
+            found[tuple(one for one, kept in zip(text, mask, strict=True) if kept)] = mean
+
+    hook = model.base_model.register_forward_hook(keep, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        hook.remove()

@@ -1,0 +1,40 @@
+"""What a reward model makes of one completion: its score, or why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+__all__ = ["EMPTY", "TOO_LONG", "UNKNOWN", "Scored", "ScoringReward"]
+
+EMPTY: Final = "no_tokens"
+TOO_LONG: Final = "too_long"
+UNKNOWN: Final = "unlike_training"
+"""Reasons of a completion without a score: the last one is that of a reward that abstains."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """``score`` of a completion, or None with a ``reason``.
+
+    ``distance`` is that from the answers that the model was trained on (`known_states`), None where
+    the model has none; ``spread`` is the standard deviation of the scores of an ensemble.
+    """
+
+    score: float | None
+    reason: str | None = None
+    distance: float | None = None
+    spread: float | None = None
+
+
+class ScoringReward(Protocol):
+    """A reward that also tells the distance, the spread, and why there is no score."""
+
+    def scored(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[Scored]:
+        """The score of each completion with what is known of it, in order."""
