@@ -13,6 +13,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.token_ids import check_ids, end_ids
 from siftune.curate.text.answer_match import contains, exact_match
+from siftune.finetune.reward_models.members import is_ensemble
 from siftune.finetune.rewards.several import WeightedRewards, parts_of, total_of
 from siftune.finetune.rewards.types import load
 
@@ -238,9 +239,8 @@ class GenerationEval:
         if not isinstance(self.reward, str):
             return self.reward
         own = {"batch_size": self.batch_size, "precision": self.precision}
-        built: Reward = registry.build(
-            "finetune.rewards", "reward_model", {"model": self.reward} | own
-        )
+        name = "reward_ensemble" if is_ensemble(self.reward) else "reward_model"
+        built: Reward = registry.build("finetune.rewards", name, {"model": self.reward} | own)
         return built
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.files.atomic import read_json, write_json
+from siftune.curate.files.atomic import digest_of, read_json, write_json
+from siftune.finetune.models.loading import model_hash
 
-__all__ = ["FILE", "Member", "is_ensemble", "members_of", "write_members"]
+__all__ = ["FILE", "Member", "ensemble_hash", "is_ensemble", "members_of", "write_members"]
 
 FILE: Final = "ensemble.json"
 
@@ -51,6 +52,11 @@ def members_of(model: str) -> tuple[Member, ...]:
             "of two reward models at least, with commas between"
         )
     return found
+
+
+def ensemble_hash(model: str) -> str:
+    """Digest of all that the scores of an ensemble depend on but its options."""
+    return digest_of([(model_hash(one.folder), one.level) for one in members_of(model)])
 
 
 def write_members(folder: Path, members: Sequence[Member]) -> None:

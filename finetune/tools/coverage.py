@@ -43,7 +43,7 @@ class Coverage:
     of RL or held-out ones.
 
     Options:
-        trained: Rows that the reward model was trained on: a file or a run folder.
+        against: Rows that the reward model was trained on: a file or a run folder.
         model: Embedding model, a name or folder; none takes all-MiniLM-L6-v2.
         clusters: Number of clusters; none takes the square root of half the prompts, at most 50.
         examples: Number of prompts that are shown of each cluster.
@@ -51,7 +51,7 @@ class Coverage:
         seed: Seed of the first centres and of the draw.
     """
 
-    trained: str
+    against: str
     model: str | None = None
     clusters: Count | None = None
     examples: Natural = 3
@@ -72,7 +72,7 @@ class Coverage:
             UsageError: the model cannot be used, or ``out`` is not of an earlier comparison.
         """
         check_folder(out, _COMMAND)
-        (ids, asked), (_, known) = self._prompts(rows), self._prompts(Path(self.trained))
+        (ids, asked), (_, known) = self._prompts(rows), self._prompts(Path(self.against))
         found = coverage_of(
             self._vectors(known),
             self._vectors(asked),
@@ -90,7 +90,7 @@ class Coverage:
             "in_gaps": sum(one.asked for one in found.gaps) / len(asked),
         }
         facts = {
-            "options": asdict(self) | {"trained": loading.shown(self.trained)},
+            "options": asdict(self) | {"against": loading.shown(self.against)},
             "rows": loading.shown(rows),
             **means,
             "far_below": found.limit,

@@ -35,6 +35,7 @@ from siftune.finetune.models.precision import (
     report,
 )
 from siftune.finetune.models.saving import base_facts, command_line
+from siftune.finetune.reward_models.members import ensemble_hash, is_ensemble
 from siftune.finetune.rewards.types import (
     check_fields,
     entries_of,
@@ -372,5 +373,7 @@ def _line(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hash_of(folder: str) -> str:
-    """The hash of a reward model, whole or an adapter."""
+    """The hash of a reward model, whole or an adapter, or of an ensemble."""
+    if is_ensemble(folder):
+        return ensemble_hash(folder)
     return adapter_hash(Path(folder)) if is_adapter(folder) else loading.model_hash(folder)

@@ -65,6 +65,7 @@ def reward(
         "rubric": {**judged, "criteria": ["it is kind"]},
         "rule_based": {**judged, "propositions": ["it declines"], "weights": (2.0,)},
         "reward_model": {"model": str(tiny_reward_dir), "batch_size": 4},
+        "reward_ensemble": {"model": f"{tiny_reward_dir}, {tiny_reward_dir}"},
         "several": {"rewards": {"exact_match": 2, "text_share": {"options": {"text": "e"}}}},
         "text_share": {"text": "e"},
     }

@@ -103,6 +103,12 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "curate select top_k": {"--by": "length_chars", "--rows": "3"},
     "finetune init": _INIT,
     "finetune reward": {"--model": "lm", **_ONE_STEP},
+    "finetune reward_ensemble": {
+        "--model": "lm",
+        "--members": "2",
+        "--reward-options": "{options: {max_steps: 1}}",
+    },
+    "finetune coverage": {"--against": "pairs.jsonl", "--model": "embedder", "--clusters": "2"},
     "finetune judge": {"--model": "lm", "--batch-size": "4", "--held-out": "0.9"},
     "finetune sft": {"--model": "lm", **_ONE_STEP},
     "finetune ppo": {
@@ -198,7 +204,7 @@ def _rows_of(words: tuple[str, ...]) -> str:
         return "scored" if name in (*_OF_SCORED, *_OF_SCORED_TOO) else _curated(name)
     if name == "judge":
         return "labelled.jsonl"
-    if name in ("reward", "compare") or family.endswith(".pair"):
+    if name in ("reward", "reward_ensemble", "compare") or family.endswith(".pair"):
         return "pairs.jsonl"
     return "ranked.jsonl" if family.endswith(".listwise") else _single(family)
 
