@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from siftune.curate.judge_stats.intervals import Floats
+from siftune.finetune.models.lora import inner_model
 
 __all__ = ["recorded_states", "scores_and_states"]
 
@@ -57,7 +58,7 @@ def recorded_states(model: Any) -> Iterator[dict[tuple[int, ...], Floats]]:
         for text, mask, mean in zip(ids.tolist(), there.bool().tolist(), means, strict=True):
             found[tuple(one for one, kept in zip(text, mask, strict=True) if kept)] = mean
 
-    hook = model.base_model.register_forward_hook(keep, with_kwargs=True)
+    hook = inner_model(model).base_model.register_forward_hook(keep, with_kwargs=True)
     try:
         yield found
     finally:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 from siftune.curate.core.ranges import Count
@@ -105,7 +106,7 @@ class RewardModel:
                 and has no states of its training answers.
         """
         _ = self._parts
-        _ = self._known
+        _ = self._known if self.abstain else None
 
     def use(self, model: Any, tokenizer: Any) -> None:
         """Score with a model that is loaded already, such as an adapter on another one's base.
@@ -143,7 +144,8 @@ class RewardModel:
         from siftune.curate.core.errors import UsageError
         from siftune.finetune.models.loading import resolve
 
-        found = load_known_states(resolve(self.model))
+        own = Path(self.model)  # an adapter's folder is no whole model
+        found = load_known_states(own if own.is_dir() else resolve(self.model))
         if found is None and self.abstain:
             raise UsageError(
                 f"abstain: {self.model} has no {FILE}, the states of its training answers: train "
