@@ -1,4 +1,4 @@
-"""Scores of pairs with what is known of the reward model: probability, distance from training."""
+"""Scores of pairs with calibrated probabilities and distances from the training answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pairs_with_limits(
     on_bad: training_rows.OnBad,
     source: Path | str,
 ) -> list[dict[str, Any]]:
-    """`scored_pairs` with what the model's ``folder`` knows of the model.
+    """`scored_pairs` with calibrated probabilities and distances, from the files of ``folder``.
 
     ``probability`` is that of the chosen answer to be better, calibrated; ``distance_chosen`` and
     ``distance_rejected`` are those from the training answers, ``unlike_chosen`` and

@@ -1,1 +1,1 @@
-"""What is known of a trained reward model: its calibration, and the answers that it knows."""
+"""Reward models after training: calibration, out-of-distribution distances, ensembles, coverage."""

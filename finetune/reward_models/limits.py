@@ -1,4 +1,4 @@
-"""What a training of a reward model finds out about it at its end, from held-out pairs."""
+"""Calibration and out-of-distribution threshold of a trained reward model, from held-out pairs."""
 
 from __future__ import annotations
 

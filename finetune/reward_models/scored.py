@@ -1,4 +1,4 @@
-"""What a reward model makes of one completion: its score, or why it has none."""
+"""Score of one completion by a reward model, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Scored:
 
 
 class ScoringReward(Protocol):
-    """A reward that also tells the distance, the spread, and why there is no score."""
+    """A reward that also gives the distance, the spread, and why there is no score."""
 
     def scored(
         self,

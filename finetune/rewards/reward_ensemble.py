@@ -14,9 +14,9 @@ from siftune.finetune.reward_models.members import Member, members_of
 from siftune.finetune.reward_models.scored import UNKNOWN, Scored
 from siftune.finetune.rewards.reward_model import RewardModel
 
-__all__ = ["How", "RewardEnsemble", "combined"]
+__all__ = ["RewardEnsemble", "combined"]
 
-How: TypeAlias = Literal["mean", "worst", "spread", "variance"]
+_How: TypeAlias = Literal["mean", "worst", "spread", "variance"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RewardEnsemble:
     """
 
     model: str
-    how: How = "spread"
+    how: _How = "spread"
     weight: NonNegative = 1.0
     batch_size: Count = 32
     max_length: Count | None = None
@@ -116,7 +116,7 @@ class RewardEnsemble:
         )
 
 
-def combined(scores: Sequence[float], how: How, weight: float) -> float:
+def combined(scores: Sequence[float], how: _How, weight: float) -> float:
     """One score of those of the members (see `RewardEnsemble`)."""
     mean = statistics.fmean(scores)
     if how == "mean":

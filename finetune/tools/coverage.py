@@ -29,10 +29,10 @@ _LONGEST: Final = 160
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which prompts a reward model knows nothing of: clusters of theirs beside its training's.
+    """Prompts that a reward model was not trained on: clusters of them beside its training prompts.
 
     The scores of a reward model on prompts unlike those of its pairs are extrapolations, and RL
-    goes where they are too high. The prompts of both are embedded and clustered together. A cluster
+    finds those that are too high. The prompts of both are embedded and clustered together. A cluster
     is a gap where it has fewer training prompts than chance explains (hypergeometric, 5 %, divided
     by the number of clusters) and less than half of their share; it is named by its words and its
     nearest prompts. A prompt is far where its nearest training prompt is farther than that of 95 %
