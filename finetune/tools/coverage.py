@@ -32,11 +32,11 @@ class Coverage:
     """Prompts that a reward model was not trained on: clusters of them beside its training prompts.
 
     The scores of a reward model on prompts unlike those of its pairs are extrapolations, and RL
-    finds those that are too high. The prompts of both are embedded and clustered together. A cluster
-    is a gap where it has fewer training prompts than chance explains (hypergeometric, 5 %, divided
-    by the number of clusters) and less than half of their share; it is named by its words and its
-    nearest prompts. A prompt is far where its nearest training prompt is farther than that of 95 %
-    of the training prompts themselves.
+    finds those that are too high. The prompts of both are embedded and clustered together. A
+    cluster is a gap where it has fewer training prompts than chance explains (hypergeometric, 5 %,
+    divided by the number of clusters) and less than half of their share; it is named by its words
+    and its nearest prompts. A prompt is far where its nearest training prompt is farther than that
+    of 95 % of the training prompts themselves.
 
     ``coverage.json`` has the clusters, ``rows.jsonl`` each prompt with its cluster. Each prompt is
     counted once, however many rows have it. The data are the prompts that are to be covered, those
