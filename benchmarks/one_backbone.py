@@ -2,25 +2,30 @@
 
 Policy, critic and reward model are LoRA adapters on the base, and the reference is the base without
 them. ``--model`` is a model folder or a name. A reward adapter is made first, in a process of its
-own; what it scores does not matter. Then PPO trains for one rollout. Peak memory is from the first
-scores on, after all models are loaded: updates, sampling, scoring, and the optimiser's state. It is
-compared with the base's weights: 1.35 times these is the goal. ``--separate`` trains with a critic
-and a reward model of their own instead, for comparison.
+own; what it scores does not matter. Then PPO trains for one rollout: sampling, scores, two updates,
+a second sampling, a checkpoint. Counted are the bytes of all tensors that exist at once, gradients,
+activations and the optimiser's state among them, but not Python, its modules and what an allocator
+keeps. They are compared with the base's weights: 1.35 times these is the goal. ``--separate``
+trains with a critic and a reward model of their own instead, for comparison.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
@@ -28,7 +33,6 @@ from siftune.curate.rows.chat import turn
 GOAL: Final = 1.35
 """Peak memory of training, in units of the base model's weights."""
 
-_RANK: Final = 8
 _PROMPTS: Final = ("Name a colour.", "Say hello to a friend.", "What is two plus two?", "Why?")
 
 
@@ -37,13 +41,14 @@ def main(words: list[str] | None = None) -> int:
     asked = _asked(words)
     os.environ["OMP_NUM_THREADS"] = "1"
     if asked.make:
-        _make_reward(asked.model, Path(asked.make))
+        _make_reward(asked.model, Path(asked.make), asked.rank, whole=asked.separate)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "reward"
-        again = [sys.executable, "-m", "benchmarks.one_backbone", "--model", asked.model]
-        subprocess.run([*again, "--make", str(made)], check=True)
-        found = _trained(asked, Path(folder), made / ("whole" if asked.separate else "adapter"))
+        given = sys.argv[1:] if words is None else words
+        again = [sys.executable, "-m", "benchmarks.one_backbone", *given, "--make", str(made)]
+        subprocess.run(again, check=True)
+        found = _trained(asked, Path(folder), made / "reward")
     print(json.dumps(found))
     return 0 if found["times"] <= GOAL or asked.separate else 1
 
@@ -53,85 +58,108 @@ def _asked(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--new-tokens", type=int, default=24)
     parser.add_argument("--answers", type=int, default=4)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--separate", action="store_true")
     parser.add_argument("--make", help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
 
-def _make_reward(model: str, out: Path) -> None:
-    """A reward model with LoRA: its adapter alone, and merged."""
+def _make_reward(model: str, out: Path, rank: int, whole: bool) -> None:
+    """A reward model with LoRA: merged where it is to be ``whole``, else its adapter alone."""
     from siftune.finetune.models import loading
-    from siftune.finetune.models.lora import Kept, whole_model, with_adapter
+    from siftune.finetune.models.lora import whole_model, with_adapter
     from siftune.finetune.models.saving import base_facts, save_model
 
-    tokenizer = loading.load_tokenizer(model)
-    kinds: tuple[tuple[Kept, str], ...] = (("keep", "adapter"), ("merge", "whole"))
-    for kept, name in kinds:
-        base: Any = loading.load_reward(model)
-        trained = with_adapter(base, _RANK, 16, task="SEQ_CLS")
-        beside = out / f"{name}.beside"
-        beside.mkdir(parents=True)
-        whole = whole_model(trained, kept, model, lambda: base, beside)  # noqa: B023
-        save_model(whole, tokenizer, out / name, {"base": base_facts(model), "seed": 0}, beside)
+    base: Any = loading.load_reward(model)
+    trained = with_adapter(base, rank, 16, task="SEQ_CLS")
+    beside = out / "beside"
+    beside.mkdir(parents=True)
+    made = whole_model(trained, "merge" if whole else "keep", model, lambda: base, beside)
+    facts = {"base": base_facts(model), "seed": 0}
+    save_model(made, loading.load_tokenizer(model), out / "reward", facts, beside)
+
+
+class Tensors(TorchDispatchMode):
+    """The most bytes that tensors have at once in the block: each storage once, on any device."""
+
+    def __init__(self, there: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self._known: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._total = self.peak = 0
+        for one in there:
+            self._add(one)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operation, and count what it returns."""
+        found = func(*args, **(kwargs or {}))
+        for one in tree_leaves(found):
+            if isinstance(one, torch.Tensor):
+                self._add(one)
+        return found
+
+    def _add(self, one: torch.Tensor) -> None:
+        storage = one.untyped_storage()
+        known = self._known.get(storage._cdata)
+        if known is not None and not known[0].expired():
+            return
+        self._total += storage.nbytes() - (0 if known is None else known[1])
+        self._known[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        if self._total > self.peak:  # it may be without what has been freed since
+            alive = {key: one for key, one in self._known.items() if not one[0].expired()}
+            self._known, self._total = alive, sum(size for _, size in alive.values())
+            self.peak = max(self.peak, self._total)
 
 
 def _trained(asked: argparse.Namespace, folder: Path, reward: Path) -> dict[str, Any]:
-    """Train for one rollout; bytes of weights, and of the process from the first scores on."""
-    import peft  # noqa: F401
-    import torch
-    import trl  # noqa: F401
-
+    """Train for one rollout; bytes of weights and of all tensors."""
     from siftune.curate.core import registry
+    from siftune.finetune.data import training_rows
     from siftune.finetune.models import loading
-    from siftune.finetune.rewards.reward_model import RewardModel
+    from siftune.finetune.rewards.types import reward_of
+    from siftune.finetune.rl.backbone import load_whole
 
     torch.set_num_threads(1)
     rows = folder / "rows.parquet"
     _rows().write_parquet(rows)
-    seen: list[int] = []
-    own = RewardModel.__call__
-
-    def scored(self: RewardModel, *given: Any) -> list[float | None]:
-        """Reset the peak at the first scores, read it at the next, after the updates."""
-        found = own(self, *given)
-        seen.append(_status("VmHWM") - before)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return found
-
-    RewardModel.__call__ = scored  # type: ignore[method-assign]
-    sizes: dict[str, int] = {}
-    load = loading.load_causal
-
-    def loaded(*given: Any, **named: Any) -> Any:
-        model = load(*given, **named)
-        each = {id(one): one for one in model.parameters()}.values()
-        sizes.setdefault("base", sum(one.numel() * one.element_size() for one in each))
-        return model
-
-    loading.load_causal = loaded
-    before = _status("VmRSS")
     options = {
-        "model": asked.model, "reward": str(reward), "lora": _RANK, "rollouts": 1, "epochs": 1,
-        "batch_size": asked.answers, "minibatches": 2, "micro_batch": 1, "kl_stop": None,
-        "max_new_tokens": asked.new_tokens, "critic": "separate" if asked.separate else "adapter",
+        "model": asked.model, "reward": str(reward), "lora": asked.rank, "rollouts": 1,
+        "epochs": 1, "batch_size": asked.answers, "minibatches": 2, "micro_batch": 1,
+        "kl_stop": None, "max_new_tokens": asked.new_tokens, "precision": asked.precision,
+        "critic": "separate" if asked.separate else "adapter",
     }  # fmt: skip
-    with contextlib.redirect_stdout(sys.stderr):
-        registry.build("finetune.trainers", "ppo", options)(rows, folder / "out")
+    trainer: Any = registry.build("finetune.trainers", "ppo", options)
+    score = reward_of(str(reward), {}, asked.precision)
+    load_whole(score)
+    table = training_rows.load(rows, ("conversation",))
+    tokenizer = loading.load_tokenizer(asked.model)
+    loop, _, _ = trainer._loop(table, tokenizer, score, rows, folder / "work")
+    policy = loop.ac.policy.get_base_model()
+    base = [one for name, one in policy.named_parameters() if "lora_" not in name]
+    models = [*loop.ac.parameters(), *_own_parameters(score)]
+    with Tensors(models) as tensors:
+        loop.train()
+    one = sum(each.numel() * each.element_size() for each in base)
+    every = {id(each): each.numel() * each.element_size() for each in models}
     return {
         "model": asked.model,
         "one_base": not asked.separate,
-        "base_mb": round(sizes["base"] / 2**20, 1),
-        "loading_mb": round(seen[0] / 2**20, 1),
-        "training_mb": round(seen[1] / 2**20, 1),
-        "times": round(seen[1] / sizes["base"], 3),
+        "precision": asked.precision,
+        "rank": asked.rank,
+        "answers": asked.answers,
+        "new_tokens": asked.new_tokens,
+        "base_mb": round(one / 2**20, 1),
+        "models_mb": round(sum(every.values()) / 2**20, 1),
+        "peak_mb": round(tensors.peak / 2**20, 1),
+        "times": round(tensors.peak / one, 3),
         "goal": GOAL,
     }
 
 
-def _status(name: str) -> int:
-    """Bytes of this process, by the name in its status."""
-    words = Path("/proc/self/status").read_text(encoding="utf-8").split()
-    return int(words[words.index(f"{name}:") + 1]) * 1024
+def _own_parameters(reward: Any) -> list[torch.Tensor]:
+    """The weights of a reward model that is no adapter."""
+    model = reward._parts[0]
+    return list(model.parameters()) if isinstance(model, torch.nn.Module) else []
 
 
 def _rows() -> pl.DataFrame:
@@ -142,7 +170,7 @@ def _rows() -> pl.DataFrame:
             "row": at,
             "kind": "conversation",
             "digest": str(at),
-            "messages": [turn("user", text), turn("assistant", "yes")],
+            "messages": [turn("system", "Be brief."), turn("user", text), turn("assistant", "yes")],
         }
         for at, text in enumerate(_PROMPTS)
     ]

@@ -263,9 +263,13 @@ class Loop(FiniteSteps):
             raise NonFiniteError(what, self.state.global_step, broken)
         self._stop_above_limit(rollout.kl, "from the reference", rollout)
         self.rollout = rollout
+        if self.kl_limit.limit is None:
+            return  # no run is ever taken back to it
+        critic = {id(weight) for weight in self.ac.critic_parameters()}
         self.good = {
             name: parameter.detach().to("cpu", copy=True)
             for name, parameter in checkpoints.trained(self.ac.policy).items()
+            if id(parameter) not in critic
         }
 
     def _stop_above_limit(self, kl: float, other: str, rollout: Rollout | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from siftune.finetune.models.adapters import adapter_parameters, only
 from siftune.finetune.models.loading import is_reward_model, load_causal, load_reward
@@ -137,17 +138,36 @@ class ActorCritic(nn.Module):
     def forward(self, tokens: Tokens, temperature: float, entropy: bool = False) -> Scores:
         """Log-probs and values of the chosen tokens, and with ``entropy`` their entropies."""
         watched = ("entropy",) if entropy else ()
+        # before the policy's pass: so the backward pass has freed that when this one runs again
+        own = self._adapter_states(tokens)
         found, states = policy_scores(self.policy, tokens, temperature, watched)
         if self.value_head is None:
             return Scores(found["policy"], None, found.get("entropy"))
         if self.critic is not None:
             states = _states(self.critic, tokens)
-        elif self.adapter is not None:
-            with only(self.policy, self.adapter):
-                states = _states(inner_model(self.policy).base_model, tokens)
+        elif own is not None:
+            states = own
         flat = self.value_head(states.to(self.value_head.weight.dtype)).squeeze(-1)
         values = tokens.by_row(flat.float() if flat.dtype.itemsize < 4 else flat)
         return Scores(found["policy"], values, found.get("entropy"))
+
+    def _adapter_states(self, tokens: Tokens) -> Tensor | None:
+        """The states under the critic's own adapter; None where it has none.
+
+        The backward pass computes them again, after it is through with the policy's pass: memory
+        for the activations of one model serves both.
+        """
+        if self.adapter is None:
+            return None
+
+        def states() -> Tensor:
+            with only(self.policy, self.adapter):
+                return _states(inner_model(self.policy).base_model, tokens)
+
+        if not torch.is_grad_enabled():
+            return states()
+        again: Tensor = checkpoint(states, use_reentrant=False)
+        return again
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """The parameters of the critic alone: its trunk or adapter, if any, and the value head."""

@@ -100,7 +100,7 @@ def test_each_loss_trains_its_own_adapter_and_the_base_stays(tiny_model_dir: Pat
     trained = {name for name, weight in made.named_parameters() if weight.requires_grad}
     assert {name.split(".")[-2] for name in trained} == {"default", "critic", "value_head"}
     for part, grown in (("logps", {"default"}), ("values", {"critic", "value_head"})):
-        made.zero_grad()
+        made.zero_grad()  # the values' states are computed again in the backward pass
         getattr(made(batch(), 1.0), part).square().sum().backward()
         moved = {
             name.split(".")[-2]
@@ -162,6 +162,7 @@ def test_adapters_on_another_base_or_of_no_reward_are_refused(
     assert all(one.requires_grad for one in adapter_parameters(made.policy, "default"))
 
 
+@pytest.mark.slow
 def test_a_run_with_four_models_on_one_base_is_that_with_the_merged_reward_model(
     tiny_model_dir: Path, rewards: tuple[Path, Path], asked: Path, tmp_path: Path
 ) -> None:
@@ -181,9 +182,30 @@ def test_a_run_with_four_models_on_one_base_is_that_with_the_merged_reward_model
     assert evaluated["eval_reward"] == pytest.approx(
         test_ppo.facts(tmp_path / "whole")["metrics"]["eval_reward"], abs=1e-4
     )
+
+
+def test_a_critic_on_the_base_needs_a_frozen_base(tiny_model_dir: Path) -> None:
     for given, why in (
         ({"critic": "adapter", "lora": 0}, "an adapter of its own needs lora"),
         ({"critic": "adapter", "critic_model": "m"}, "critic that is adapter has no trunk"),
     ):
         with pytest.raises(UsageError, match=why):
             test_ppo.ppo(tiny_model_dir, **{"lora": 2, **given})
+
+
+def test_the_second_pass_of_the_critic_gives_the_gradient_of_a_model_of_its_own(
+    tiny_model_dir: Path,
+) -> None:
+    """Both losses at once, as an update has them; the pass is repeated under the right adapter."""
+    made = shared(tiny_model_dir)
+    critic = ActorCritic(alone(tiny_model_dir, made.policy, "critic"))
+    critic.value_head.load_state_dict(made.value_head.state_dict())
+    found = made(batch(), 1.0)
+    (found.values.square().sum() + found.logps.square().sum()).backward()
+    critic(batch(), 1.0).values.square().sum().backward()
+    expected = dict(critic.policy.named_parameters())
+    for name, weight in made.policy.named_parameters():
+        if ".critic." in name:
+            own = expected[name.replace(".critic.", ".default.")].grad
+            torch.testing.assert_close(weight.grad, own, rtol=1e-5, atol=1e-6)
+            assert float(own.abs().sum()) > 0
