@@ -28,13 +28,6 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.data.tool_checks import check_calls
-from siftune.finetune.evaluation.pair_accuracy import (
-    accuracy,
-    encode_sides,
-    scored_pairs,
-    uncomparable,
-)
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
@@ -48,9 +41,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from siftune.finetune.losses.reward_types import RewardObjective
+    from siftune.finetune.training.reward_rows import RewardRows
 
 __all__ = ["RewardModel"]
 
+_OF_PAIRS: Final = ("by_prompt", "length_head", "center")
 _LOSSES: Final = "finetune.losses.reward"
 _MAX_LENGTH: Final = 1024
 _TRAINED: Final = ("trained weights", "adapters and the head")
@@ -77,7 +72,7 @@ class RewardModel:
         model: Backbone: a causal model, an encoder, or a reward model to train further, as a
             folder, a name of `siftune models list`, or a name on the hub.
         objective: Loss of the scores: bradley_terry, k_wise, plackett_luce, focal_ranking,
-            safe_rlhf_cost, or a class of yours, FILE.py:NAME.
+            safe_rlhf_cost, process (labels of steps), or a class of yours, FILE.py:NAME.
         objective_options: Options of the objective, such as gamma=1 for focal_ranking.
         by_prompt: Put all pairs of a prompt together and encode each of their answers once; k_wise
             and plackett_luce always do.
@@ -144,10 +139,7 @@ class RewardModel:
             DataError: pairs cannot be trained on; the text counts and names them.
             UsageError: an option or the model does not fit.
         """
-        from siftune.finetune.data.comparisons import pairs_in
-
-        self._loss()
-        table = pairs_in(rows)
+        table = self._rows().load(rows)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self.train(table, rows, run)
@@ -164,10 +156,11 @@ class RewardModel:
             "base": loading.model_hash(self.model),
             "data": training_rows.data_hash(table),
         }
+        kept = self._rows()
+        if facts := kept.facts(table):
+            key["numbers"] = facts
         if self.eval_rows is not None:
-            from siftune.finetune.data.comparisons import pairs_in
-
-            key["eval"] = training_rows.data_hash(pairs_in(self.eval_rows))
+            key["eval"] = training_rows.data_hash(kept.load(self.eval_rows))
         return key
 
     def train(
@@ -237,38 +230,19 @@ class RewardModel:
     def _usable(
         self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path
     ) -> tuple[pl.DataFrame, training_rows.Dropped]:
-        """The pairs that can be trained on; the others are refused or listed."""
-        from siftune.finetune.data.comparisons import rows_without
-
+        """The rows that can be trained on; the others are refused or listed."""
         cpu = loading.device().type == "cpu"
         preflight.refuse(preflight.check_precision(self.options, cpu))
         preflight.refuse(preflight.check_padding(tokenizer))
-        numbers = compress(("margin", "win_probability"), (self.use_margin, self.win_rates))
-        lacking = rows_without(table, [*numbers], self._loss().needs)
-        empty = pl.concat([training_rows.bad_rows(table), lacking]).unique(
-            "id", keep="first", maintain_order=True
-        )
-        read = table.join(empty, on="id", how="anti", maintain_order="left")
-        pairs = training_rows.to_pairs(read)
-        calls = check_calls(tokenizer, pairs, learned=False)
-        preflight.refuse([*preflight.check_texts(tokenizer, pairs), *calls])
-        sides = encode_sides(tokenizer, pairs, length)
-        unread = uncomparable(pairs, sides)
-        used = training_rows.drop_bad(table, pl.concat([empty, unread]), self.on_bad, rows)
-        cut = [
-            row["id"]
-            for row, both in zip(pairs, sides, strict=True)
-            if any(one.cut and one.ids for one in both)
-        ]
+        bad, cut = self._rows().read(table, tokenizer, length)
+        used = training_rows.drop_bad(table, bad, self.on_bad, rows)
         preflight.refuse(preflight.check_shortened(cut, length))
-        return used, training_rows.dropped_of(empty, unread)
+        return used, training_rows.dropped_of(bad)
 
     def _split(self, table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.eval_rows is None:
             return training_rows.held_out(table, self.held_out, self.seed)
-        from siftune.finetune.data.comparisons import pairs_in
-
-        other = pairs_in(self.eval_rows)
+        other = self._rows().load(self.eval_rows)
         return table, training_rows.drop_bad(
             other, training_rows.bad_rows(other), self.on_bad, self.eval_rows
         )
@@ -276,26 +250,21 @@ class RewardModel:
     def _dataset(self, table: pl.DataFrame, tokenizer: Any, length: int) -> Dataset:
         from datasets import Dataset
 
-        from siftune.finetune.data.comparisons import columns_of, comparisons, length_balance
-        from siftune.finetune.runs.finite_steps import ROW
+        return Dataset.from_list(self._rows().elements(table, tokenizer, length))
 
-        pairs = training_rows.to_pairs(table)
-        sides = [
-            (chosen.ids, rejected.ids)
-            for chosen, rejected in encode_sides(tokenizer, pairs, length)
-        ]
-        shares = table["win_probability"].to_list() if self.win_rates else [1.0] * table.height
-        elements = comparisons(
-            table,
-            sides,
-            ROW,
-            by_prompt=self.by_prompt or self._loss().by_prompt,
-            shares=shares,
-            margins=table["margin"].to_list() if self.use_margin else None,
-            balance=length_balance(table, shares) if self.length_matched else (1.0, 1.0),
-            columns=columns_of(table, self._loss().needs),
-        )
-        return Dataset.from_list(elements)
+    def _rows(self) -> RewardRows:
+        """What the objective reads: pairs, or answers in steps.
+
+        Raises:
+            UsageError: there is no such objective, or it cannot use an option.
+        """
+        from siftune.finetune.training.reward_rows import PairRows, StepRows
+
+        loss = self._loss()
+        if getattr(loss, "reads", "pairs") == "steps":
+            return StepRows(loss)
+        given = self.by_prompt, self.use_margin, self.win_rates, self.length_matched
+        return PairRows(loss, *given)
 
     def _loss(self) -> RewardObjective:
         """The objective, which can use what the options give it.
@@ -309,6 +278,8 @@ class RewardModel:
             "win_rates": ("win_rates", self.win_rates),
             "length_matched": ("weights", self.length_matched),
         }
+        if getattr(loss, "reads", "pairs") == "steps":
+            used |= {name: ("pairs", bool(getattr(self, name))) for name in _OF_PAIRS}
         for option, (needed, is_set) in used.items():
             if is_set and needed not in loss.takes:
                 raise UsageError(
@@ -335,21 +306,17 @@ class RewardModel:
         return loop
 
     def _loop(self, model: Any, tokenizer: Any, rows: Dataset, args: Any, adapter: Any) -> Any:
-        from siftune.finetune.data.collator import pad_of
-        from siftune.finetune.data.comparisons import ComparisonCollator
-        from siftune.finetune.training.reward_loop import RewardLoop
-
-        loss = self._loss()
-        loop = RewardLoop(
-            model=model,
-            args=args,
+        own = self._rows()
+        loop = own.loop(
+            model,
+            tokenizer,
+            args,
             train_dataset=rows,
             processing_class=tokenizer,
-            data_collator=ComparisonCollator(pad_of(tokenizer), loss, args.pad_to_multiple_of),
             peft_config=adapter,
         )
-        loop.loss, loop.center = loss, self.center or 0.0
-        loop.loss_columns, loop.length_head = loss.needs, self.length_head
+        loop.loss, loop.center = self._loss(), self.center or 0.0
+        loop.loss_columns, loop.length_head = loop.loss.needs, self.length_head
         return loop
 
     def check_options(self) -> None:
@@ -391,9 +358,8 @@ class RewardModel:
 
     @property
     def _summary(self) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, float]]:
-        return accuracy
+        return self._rows().summary
 
     def scored(self, model: Any, tokenizer: Any, table: pl.DataFrame) -> list[dict[str, Any]]:
-        """Both rewards of each pair, cut to what the tokenizer's model takes."""
-        most = tokenizer.model_max_length
-        return scored_pairs(model, tokenizer, table, max_length=most, on_bad=self.on_bad)
+        """What the model makes of each row, cut to what the tokenizer's model takes."""
+        return self._rows().scored(model, tokenizer, table, self.on_bad)

@@ -18,8 +18,6 @@ from siftune.finetune.training.preference_loop import Totals
 
 __all__ = ["RewardLoop"]
 
-_COLUMNS = ("texts", "wins", "margins", "chars")
-
 
 class RewardLoop(FiniteSteps, RewardTrainer):
     """TRL's RewardTrainer on prompts with K answers, with a loss of `finetune.losses.reward`.
@@ -33,6 +31,7 @@ class RewardLoop(FiniteSteps, RewardTrainer):
     """
 
     loss_is_scaled_for_ga = True
+    columns: tuple[str, ...] = ("texts", "wins", "margins", "chars")
 
     loss: RewardObjective
     center: float = 0.0
@@ -54,7 +53,7 @@ class RewardLoop(FiniteSteps, RewardTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        own = (*_COLUMNS, *(COLUMN + name for name in self.loss_columns))
+        own = (*self.columns, *(COLUMN + name for name in self.loss_columns))
         columns.extend(name for name in own if name not in columns)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> torch.Tensor:
@@ -72,12 +71,21 @@ class RewardLoop(FiniteSteps, RewardTrainer):
     ) -> torch.Tensor:
         """Forward and backward of one batch, in parts where it has many tokens."""
         whole = self.accelerator.num_processes > 1 or self.length_head
-        parts = [inputs] if whole else parts_of(inputs, self.micro_tokens)
+        parts = [inputs] if whole else self.parts(inputs)
         losses = [
             super(FiniteSteps, self).training_step(model, part, num_items_in_batch)
             for part in parts
         ]
         return self.checked(torch.stack(losses).sum())
+
+    def parts(self, batch: Batch) -> list[Batch]:
+        """The batch in parts of at most ``micro_tokens`` tokens."""
+        return parts_of(batch, self.micro_tokens)
+
+    def compared(self, model: Any, batch: Batch) -> tuple[torch.Tensor, Compared]:
+        """What the head gives for each answer, ``(B, K, H)``, and what the loss is given."""
+        outputs = self.outputs(model, batch)
+        return outputs, compared_of(outputs.sum(-1), batch)
 
     def compute_loss(
         self,
@@ -87,12 +95,11 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """This process's share of the step's mean loss."""
-        outputs = self.outputs(model, inputs)
-        compared = compared_of(outputs.sum(-1), inputs)
+        outputs, compared = self.compared(model, inputs)
         loss = self.loss(compared)
         if self.center:
             loss = loss + self.center * inputs["count"] * centring(compared)
-        self._measure("train" if model.training else "eval", compared)
+        self.measure("train" if model.training else "eval", compared)
         added = self._length_term(model, outputs, compared, inputs) if self.length_head else 0.0
         if num_items_in_batch is None:
             return loss.sum() / inputs["count"].sum() + added
@@ -117,7 +124,7 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         return self.length_head * term
 
     @torch.no_grad()
-    def _measure(self, mode: str, compared: Compared) -> None:
+    def measure(self, mode: str, compared: Compared) -> None:
         """Rewards of all answers, and how the preferred ones compare, for the next log."""
         totals, limits = self._totals[mode], self._metrics[mode]
         scores = compared.scores.detach()
