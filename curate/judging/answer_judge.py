@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from siftune.curate.core.custom import name_and_options
 from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive
 from siftune.curate.judge_calls.engine_options import check_cap, engine_of
 from siftune.curate.judge_calls.spec import check_judge, costs_nothing, judge_backend, judge_prices
@@ -56,7 +57,9 @@ class AnswerJudge:
     most_per_call: NonNegative | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a cap without prices, and options of the task that do not fit."""
+        """Name a function of Python's that is the judge; refuse a cap without prices."""
+        if not isinstance(self.judge, str | Mapping):
+            object.__setattr__(self, "judge", name_and_options(self.judge)[0])
         check_cap(self, (self.judge,))
 
     @property

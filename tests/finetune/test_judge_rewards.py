@@ -173,6 +173,16 @@ def test_a_goal_in_words_is_a_probability(judged: Callable[[Judge], dict[str, An
         Goal(**judged(judge), goal=" ")
 
 
+def agrees(messages: Any) -> str:
+    return "Yes"
+
+
+def test_a_function_may_be_the_judge(tmp_path: Path) -> None:
+    function: Any = agrees
+    reward = Goal(judge=function, goal="it is kind", cache=str(tmp_path / "judge.sqlite"))
+    assert reward(["?"], ["a"]) == [1.0]  # type: ignore[call-arg]  # rows are made of the prompts
+
+
 def test_each_proposed_goal_counts_once(judged: Callable[[Judge], dict[str, Any]]) -> None:
     proposals = json.dumps(["Greet", "greet ", "thank"])
     asked = []
