@@ -38,8 +38,8 @@ LIMITS: Final[Mapping[str, str]] = {
 
 _ADVICE: Final[Mapping[str, str]] = {
     "namespaces": "run as root, or let plain users make namespaces (sysctl "
-    "user.max_user_namespaces above 0 and kernel.apparmor_restrict_unprivileged_userns=0; in a "
-    "container --security-opt seccomp=unconfined --security-opt apparmor=unconfined)",
+    "user.max_user_namespaces above 0 and kernel.apparmor_restrict_unprivileged_userns=0; a "
+    "container needs its security options seccomp and apparmor set to unconfined)",
     "mounts": "take Linux 5.12 or newer, on a disk rather than in an initial RAM disk",
 }
 _LIMITS: Final = Limits(

@@ -116,9 +116,11 @@ def test_s01_nothing_is_unpickled(here):
     }
     # code_hash hashes the code of modules and runs none; outline runs classes of our own modules
     # code_parses compiles the code of rows to a syntax tree, and runs none
+    # program and test_driver run a model's code and its tests, where `launcher` has confined them
+    confined = ["program.py", "test_driver.py"]
     assert calls == {
-        "compile": ["code_hash.py", "code_parses.py", "outline.py"],
-        "exec": ["outline.py"],
+        "compile": ["code_hash.py", "code_parses.py", "outline.py", *confined],
+        "exec": ["outline.py", *confined],
     }
     canary = b"\x80\x04cos\nsystem\n(S'touch canary'\ntR."
     for name in ("d.jsonl", "d.pkl", "d.pt", "d.bin", "d.parquet", "d.npy"):
