@@ -23,6 +23,7 @@ from siftune.finetune.rewards.types import Reward
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.curriculum import PromptOrder
 from siftune.finetune.rl.importance import importance_metrics, truncated_weights
+from siftune.finetune.rl.lagrangian import CostLimit
 from siftune.finetune.rl.model import ActorCritic, Scores, Tokens, policy_scores, reference_of
 from siftune.finetune.rl.parts import KL, advantage_of
 from siftune.finetune.rl.rollout import (
@@ -58,13 +59,14 @@ class Answer:
     finished: bool
     score: float | None = None
     parts: dict[str, float | None] | None = None
+    cost: float = 0.0
     logps: Sequence[float] | None = None
     by_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Collector:
-    """Makes rollouts: a pure function of weights, settings, round number and KL coefficient.
+    """Makes rollouts: a pure function of weights, settings, round number, KL and cost weights.
 
     ``order`` is that of the prompts, by default shuffled; ``sampler`` completes them, by default
     the policy itself. Several processes share the work of a rollout, and each gets the whole of it.
@@ -80,7 +82,7 @@ class Collector:
     order: PromptOrder | None = None
     sampler: Sampler | None = None
 
-    def __call__(self, index: int, kl_coef: float) -> Rollout:
+    def __call__(self, index: int, kl_coef: float, cost_multiplier: float = 0.0) -> Rollout:
         """Round ``index``: sample, score, drop what has no score, and estimate advantages.
 
         Raises:
@@ -103,7 +105,9 @@ class Collector:
         old, entropy, ref_logps = self._measure(tokens, learned)
         score = torch.tensor([answer.score for answer in kept], dtype=torch.float32)
         groups = torch.tensor([answer.group for answer in kept])
-        rewarded = self._rewarded(score, ended, groups, tokens, old, ref_logps, kl_coef)
+        cost = torch.tensor([answer.cost for answer in kept])
+        worth = CostLimit.score(score, cost, cost_multiplier)
+        rewarded = self._rewarded(worth, ended, groups, tokens, old, ref_logps, kl_coef)
         advantages = self.advantage(rewarded)
         returns = None if old.values is None else advantages + old.values
         if self.settings.whiten:
@@ -129,6 +133,7 @@ class Collector:
                 **_means(drawn, scored),
                 **self._counts(scored, redrawn),
                 "rollout/left_out": float(left_out),
+                **self._costs(scored, cost_multiplier),
             },
             weights=weights,
             importance=importance,
@@ -217,14 +222,23 @@ class Collector:
                     f"{len(scores)} scores"
                 )
         totals = total_of(self.reward, parts)
-        for answer, score in zip(answers, totals, strict=True):
-            if score is not None and not math.isfinite(score):
-                raise SiftuneError(f"the reward of row {answer.prompt.row['id']} is {score}")
+        costs = parts[self.settings.cost] if self.settings.cost else [0.0] * len(texts)
+        for what, numbers in (("reward", totals), ("cost", costs)):
+            for answer, number in zip(answers, numbers, strict=True):
+                if number is not None and not math.isfinite(number):
+                    raise SiftuneError(f"the {what} of row {answer.prompt.row['id']} is {number}")
         each = ({name: scores[at] for name, scores in parts.items()} for at in range(len(texts)))
         return [
-            replace(answer, score=score, parts=own)
-            for answer, score, own in zip(answers, totals, each, strict=True)
+            replace(answer, score=None if cost is None else score, parts=own, cost=cost or 0.0)
+            for answer, score, own, cost in zip(answers, totals, each, costs, strict=True)
         ]
+
+    def _costs(self, scored: Sequence[Answer], multiplier: float) -> dict[str, float | None]:
+        """The mean cost, and its weight in this rollout, where there is a limit on it."""
+        if not self.settings.cost:
+            return {}
+        mean = sum(answer.cost for answer in scored) / len(scored)
+        return {"objective/cost": mean, "objective/cost_multiplier": multiplier}
 
     def _kept(self, scored: list[Answer]) -> list[Answer]:
         """The answers to learn from: without those of prompts that teach nothing, where asked for.
@@ -325,11 +339,12 @@ def parts_for(rows: Tensor, micro_batch: int) -> list[Tensor]:
 
 
 def _telling(scored: Sequence[Answer]) -> list[Answer]:
-    """The scored answers of prompts whose answers do not all have the same score."""
+    """The scored answers of prompts whose answers do not all have the same score and cost."""
     if not scored:
         return []
     groups = Groups(torch.tensor([answer.group for answer in scored]))
     flat = groups.all_equal(torch.tensor([answer.score for answer in scored], dtype=torch.float64))
+    flat &= groups.all_equal(torch.tensor([answer.cost for answer in scored], dtype=torch.float64))
     return [answer for answer, same in zip(scored, flat.tolist(), strict=True) if not same]
 
 

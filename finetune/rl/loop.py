@@ -74,8 +74,8 @@ class Loop(FiniteSteps):
     The data set is the list of optimiser steps; step s reads its mini-batch from rollout
     ``s // steps_a_rollout``, which is made when the one before is used up. Clipping, schedule,
     checkpoints and resuming are those of transformers. A rollout is a pure function of the weights,
-    the seed, its number and the KL coefficient, and checkpoints are taken between rollouts only, so
-    a resumed run equals the unbroken one bit for bit.
+    the seed, its number and the weights of KL and cost, and checkpoints are taken between rollouts
+    only, so a resumed run equals the unbroken one bit for bit.
 
     A checkpoint is only taken once the next rollout has shown that its policy is within the KL
     limit: any checkpoint holds a good policy.
@@ -99,7 +99,7 @@ class Loop(FiniteSteps):
         """
         self.collector, self.settings, self.supervised = collector, settings, supervised
         self.work, self.save_every, self.at_save = work, save_every, at_save
-        self.kl_coef = settings.kl_coef
+        self.kl_coef, self.cost_multiplier = settings.kl_coef, settings.first_multiplier
         self.policy_loss = policy_loss_of(settings)
         self.rollout: Rollout | None = None
         self.good: dict[str, Tensor] = {}
@@ -240,6 +240,8 @@ class Loop(FiniteSteps):
         done = self._current
         self._log_rollout(done)
         self.kl_coef = self.settings.controller(self.kl_coef, done.kl, len(done.scores))
+        if (cost := done.drawn.get("objective/cost")) is not None:
+            self.cost_multiplier = self.settings.limiter(self.cost_multiplier, cost)
         self._next()
         number = done.index + 1
         if number == self.settings.rollouts:
@@ -256,7 +258,7 @@ class Loop(FiniteSteps):
     def _next(self) -> None:
         index = self.state.global_step // self.settings.steps_a_rollout
         with self.accelerator.autocast():
-            rollout = self.collector(index, self.kl_coef)
+            rollout = self.collector(index, self.kl_coef, self.cost_multiplier)
         broken = rollout.broken()
         if broken:
             what = f"a log-probability or value of rollout {index} is not finite"
@@ -299,10 +301,11 @@ class Loop(FiniteSteps):
         return f"rollout {rollout.index + 1} of {total}{pace}"
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Write the trained weights and the KL coefficient; transformers writes the rest."""
+        """Write the trained weights, KL coefficient and cost weight; transformers the rest."""
         folder = Path(output_dir or self.work)
         checkpoints.save_weights(folder, self.ac)
-        write_json(folder / _STATE, {"kl_coef": self.kl_coef})
+        state = {"kl_coef": self.kl_coef, "cost_multiplier": self.cost_multiplier}
+        write_json(folder / _STATE, state)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -315,7 +318,8 @@ class Loop(FiniteSteps):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         checkpoints.load_weights(folder, self.ac)
-        self.kl_coef = float(read_json(folder / _STATE)["kl_coef"])
+        state = read_json(folder / _STATE)
+        self.kl_coef, self.cost_multiplier = state["kl_coef"], state["cost_multiplier"]
 
 
 class _Boundaries(TrainerCallback):

@@ -20,6 +20,7 @@ from siftune.finetune.core.types import DualClip
 from siftune.finetune.models.precision import Precision
 from siftune.finetune.rl.draw_options import DrawOptions
 from siftune.finetune.rl.kl import AdaptiveKL, FixedKL, KLController
+from siftune.finetune.rl.lagrangian import CostOptions
 
 __all__ = [
     "ADVANTAGES",
@@ -52,7 +53,7 @@ _OF_KL: Final = ("kl_in", "kl_estimator", "kl_target", "kl_horizon")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DrawOptions):
+class Settings(DrawOptions, CostOptions):
     """Options of the algorithm; `training.on_policy.OnPolicy` has those of its models and data.
 
     Options that belong to a part, such as ``lam`` to ``gae``, are None unless they are set: the
@@ -167,6 +168,7 @@ class Settings(DrawOptions):
         """
         check_ranges(self)
         self.check_draws()
+        self.check_costs()
         if self.minibatches > self.answers:
             product = "" if self.group_size == 1 else f" · group_size={self.group_size}"
             raise ValueError(

@@ -27,7 +27,7 @@ class PPO(OnPolicy):
 
     With ``lam`` 1 the expected gradient at the start of a rollout is that of E[r] - β KL over the
     deviation that whitening divides by; its optimum is π_ref · exp(r / β), normalised. A smaller
-    ``lam`` varies less, and what the critic does not know moves the optimum. ``kl_stop`` bounds the
+    ``lam`` varies less, and errors of the critic move the optimum. ``kl_stop`` bounds the
     KL from the reference at a rollout, and from the old policy within one.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from siftune.finetune.models.precision import (
 from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.reward_models.members import ensemble_hash, is_ensemble
 from siftune.finetune.rewards.types import (
+    Entry,
     check_fields,
     entries_of,
     reads_fields,
@@ -105,7 +106,7 @@ class OnPolicy(Settings):
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
         super().__post_init__()
-        entries_of(self.reward, self.reward_options)
+        self._check_cost(entries_of(self.reward, self.reward_options))
         check_kept(self.adapter, self.lora)
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
@@ -115,6 +116,15 @@ class OnPolicy(Settings):
             )
         if self.critic == "adapter" and not self.lora:
             raise ValueError("critic: an adapter of its own needs lora, the rank of adapters")
+
+    def _check_cost(self, rewards: Sequence[Entry]) -> None:
+        weights = {one.name: one.weight for one in rewards} if len(rewards) > 1 else {}
+        if self.cost is not None and weights.get(self.cost) != 0:
+            found = ", ".join(f"{name} with weight {weights[name]:g}" for name in weights)
+            raise ValueError(
+                f"cost: expected the name of one of several rewards, with weight 0, got "
+                f"{self.cost}; reward has {found or 'one alone'}"
+            )
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the prompts of ``rows`` and write the model folder ``out``.

@@ -53,11 +53,14 @@ GROUPS = ("curate.scorers", "curate.selectors", "finetune.trainers")
 NO_PATHS = {
     *("account", "between", "by", "cache", "chosen", "column", "device", "embedding", "first"),
     *(
+        "advantage",
+        "cost",
         "gap",
         "group_by",
         "length",
         "loss",
         "pass_rate",
+        "policy_loss",
         "prefix",
         "rejected",
         "second",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from siftune.curate.core.registry import build
 from siftune.curate.text.sampling import Sampling
+from siftune.finetune.rewards.several import WeightedRewards
 from siftune.finetune.rl.collector import Collector
 from siftune.finetune.rl.loop import Loop
 from siftune.finetune.rl.model import ActorCritic
@@ -21,7 +22,7 @@ from siftune.finetune.rl.rollout import Prompt
 from siftune.finetune.rl.rollouts import in_process
 from tests.finetune.rl.enumerable import END, PROMPT, World, language_model
 
-__all__ = ["first_rollout", "gradients", "loop_of", "moved"]
+__all__ = ["exact_samples", "first_rollout", "gradients", "loop_of", "moved"]
 
 
 class Spelled:
@@ -32,16 +33,31 @@ class Spelled:
 
 
 class Listed:
-    """The reward of each answer of a world; ``shift`` is added by the prompt's row."""
+    """The reward of each answer of a world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, scores: Sequence[float]) -> None:
         spelled = Spelled().batch_decode(world.answers)
-        self.scores: dict[str, float | None] = dict(zip(spelled, world.scores, strict=True))
+        self.scores: dict[str, float | None] = dict(zip(spelled, scores, strict=True))
 
     def __call__(self, prompts: Any, completions: Any, rows: Any) -> list[float | None]:
         for text, row in zip(completions, rows, strict=True):  # an answer says whether it is whole
             assert row["finished"] == (text.split()[-1] == str(END))
         return [self.scores[text] for text in completions]
+
+
+def _reward(world: World, costs: Sequence[float] | None) -> Any:
+    own = Listed(world, world.scores)
+    if costs is None:
+        return own
+    both = WeightedRewards(
+        {"score": {"reward": "exact_match"}, "harm": {"reward": "exact_match", "weight": 0}}
+    )
+    score, harm = both.parts
+    both.__dict__["parts"] = (
+        replace(score, reward=own),
+        replace(harm, reward=Listed(world, costs)),
+    )
+    return both
 
 
 def loop_of(
@@ -51,9 +67,13 @@ def loop_of(
     work: Path,
     patch: pytest.MonkeyPatch,
     size: int = 1,
+    costs: Sequence[float] | None = None,
     **options: Any,
 ) -> Loop:
-    """The loop of a method, every rollout of which is of these answers by number."""
+    """The loop of a method, every rollout of which is of these answers by number.
+
+    With ``costs`` of the answers the reward is two rewards, ``score`` and ``harm``.
+    """
     shared: dict[str, Any] = {
         "model": "none",
         "reward": "length",
@@ -80,13 +100,29 @@ def loop_of(
         reference=world.reference,
         tokenizer=Spelled(),
         prompts=[Prompt({"id": "asked:0"}, "?", PROMPT)],
-        reward=Listed(world),
+        reward=_reward(world, costs),
         sampling=Sampling(settings.temperature, settings.max_new_tokens, frozenset({END}), 3),
         settings=settings,
     )
     answers = cycle([world.answers[number] for number in drawn])
     patch.setattr(in_process, "sample", lambda _, prompts, *__: [next(answers) for _ in prompts])
     return Loop(made, settings, work)
+
+
+def exact_samples(world: World, patch: pytest.MonkeyPatch, size: int = 1) -> None:
+    """Let a rollout have every group of ``size`` answers as often as it is likely, rounded."""
+    groups = list(product(range(len(world.answers)), repeat=size))
+
+    def likely(policy: Any, prompts: Sequence[Any], *_: Any) -> list[list[int]]:
+        with torch.no_grad():
+            law = world.law(policy)
+        chance = law[torch.tensor(groups)].sum(1).exp().cumsum(0)
+        count = len(prompts) // size
+        points = (torch.arange(count).double() + 0.5) / count * chance[-1]
+        taken = torch.searchsorted(chance, points).clamp(max=len(groups) - 1).tolist()
+        return [world.answers[number] for at in taken for number in groups[at]]
+
+    patch.setattr(in_process, "sample", likely)
 
 
 def first_rollout(loop: Loop) -> Loop:

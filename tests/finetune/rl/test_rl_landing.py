@@ -10,9 +10,8 @@ import itertools
 import pytest
 import torch
 
-from siftune.finetune.rl.rollouts import in_process
 from tests.finetune.rl.enumerable import World, language_model
-from tests.finetune.rl.loops import loop_of
+from tests.finetune.rl.loops import exact_samples, loop_of
 from tests.finetune.rl.plain import Method, update_of
 
 BETA = 0.5
@@ -29,22 +28,12 @@ TO_THE_BEST = {"dapo": 2, "gspo": 2, "cispo": 2, "dr_grpo": 2, "opo": 2}
 def run(name, world, tmp_path, monkeypatch, **options):
     """Train; the policy's law then, as log-probs."""
     size = 1 if name in ("ppo", "reinforce_pp") else 2
-    groups = list(itertools.product(range(len(world.answers)), repeat=size))
     shared = {"rollouts": 150, "lr": 0.02, "schedule": "linear", "max_grad_norm": 10.0}
     shared |= {"minibatches": 1}
     drawn = [0] * (512 * size)
     loop = loop_of(name, world, drawn, tmp_path, monkeypatch, size, **(shared | options))
 
-    def likely(policy, prompts, *_):
-        with torch.no_grad():
-            law = world.law(policy)
-        chance = law[torch.tensor(groups)].sum(1).exp().cumsum(0)
-        count = len(prompts) // size
-        points = (torch.arange(count).double() + 0.5) / count * chance[-1]
-        taken = torch.searchsorted(chance, points).clamp(max=len(groups) - 1).tolist()
-        return [world.answers[number] for at in taken for number in groups[at]]
-
-    monkeypatch.setattr(in_process, "sample", likely)
+    exact_samples(world, monkeypatch, size)
     loop.train()
     with torch.no_grad():
         return world.law(world.policy)
