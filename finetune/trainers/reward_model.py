@@ -72,7 +72,8 @@ class RewardModel:
         model: Backbone: a causal model, an encoder, or a reward model to train further, as a
             folder, a name of `siftune models list`, or a name on the hub.
         objective: Loss of the scores: bradley_terry, k_wise, plackett_luce, focal_ranking,
-            safe_rlhf_cost, process (labels of steps), or a class of yours, FILE.py:NAME.
+            safe_rlhf_cost, process (labels of steps), attributes (ratings), or a class of yours,
+            FILE.py:NAME.
         objective_options: Options of the objective, such as gamma=1 for focal_ranking.
         by_prompt: Put all pairs of a prompt together and encode each of their answers once; k_wise
             and plackett_luce always do.
@@ -131,6 +132,8 @@ class RewardModel:
             raise ValueError("freeze: with lora all layers stay as they are; set one of the two")
         if self.length_head and self.adapter != "merge":
             raise ValueError("length_head: its output is taken out of the merged model: no adapter")
+        if self.objective == "attributes" and self.adapter != "merge":
+            raise ValueError("attributes: their total is made in the merged model: no adapter")
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train on the pairs of ``rows`` and write the model folder ``out``.
@@ -193,10 +196,10 @@ class RewardModel:
         trained = adapted = trainer.accelerator.unwrap_model(trainer.model)
         if self.lora:
             trained = whole_model(adapted, self.adapter, self.model, self._load, run.beside)
-        if self.length_head:
+        if heads := self._heads():
             from siftune.finetune.models.reward_heads import folded
 
-            trained = folded(trained, (1.0, 0.0))
+            trained = folded(trained, [*heads.values()])
         facts = {
             "stage": "reward",
             "method": self.objective,
@@ -210,13 +213,16 @@ class RewardModel:
         }
         if finishing is not None:
             facts |= finishing(trained, tokenizer, test, facts)
-        elif not trainer.is_fsdp_enabled:
+        elif not trainer.is_fsdp_enabled and "chosen" in train.columns:
             facts |= find_limits(trained or adapted, tokenizer, train, test, run.beside)
         return run.finish(trained, tokenizer, facts, dropped, whole_weights(trainer))
 
     def _load(self, dtype: loading.DType = "float32") -> Any:
-        heads = ("quality", "length") if self.length_head else ()
-        return loading.load_reward(self.model, dtype, self.seed, heads)
+        return loading.load_reward(self.model, dtype, self.seed, [*self._heads()])
+
+    def _heads(self) -> Mapping[str, float]:
+        """Outputs that are trained, each with its weight in the one that is written."""
+        return self._rows().heads
 
     def _length(self, config: Any) -> int:
         limit = positions_of(config) or _MAX_LENGTH
@@ -225,7 +231,7 @@ class RewardModel:
         return int(length)
 
     def _check_head(self, config: Any) -> Sequence[preflight.Problem]:
-        return () if self.length_head else preflight.check_reward_head(config)
+        return () if self._heads() else preflight.check_reward_head(config)
 
     def _usable(
         self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path
@@ -258,13 +264,16 @@ class RewardModel:
         Raises:
             UsageError: there is no such objective, or it cannot use an option.
         """
-        from siftune.finetune.training.reward_rows import PairRows, StepRows
+        from siftune.finetune.training.reward_rows import rows_of
 
-        loss = self._loss()
-        if getattr(loss, "reads", "pairs") == "steps":
-            return StepRows(loss)
-        given = self.by_prompt, self.use_margin, self.win_rates, self.length_matched
-        return PairRows(loss, *given)
+        return rows_of(
+            self._loss(),
+            by_prompt=self.by_prompt,
+            use_margin=self.use_margin,
+            win_rates=self.win_rates,
+            length_matched=self.length_matched,
+            length_head=bool(self.length_head),
+        )
 
     def _loss(self) -> RewardObjective:
         """The objective, which can use what the options give it.
@@ -278,7 +287,7 @@ class RewardModel:
             "win_rates": ("win_rates", self.win_rates),
             "length_matched": ("weights", self.length_matched),
         }
-        if getattr(loss, "reads", "pairs") == "steps":
+        if getattr(loss, "reads", "pairs") != "pairs":
             used |= {name: ("pairs", bool(getattr(self, name))) for name in _OF_PAIRS}
         for option, (needed, is_set) in used.items():
             if is_set and needed not in loss.takes:

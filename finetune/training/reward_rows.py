@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import polars as pl
 import torch
@@ -35,13 +35,17 @@ from siftune.finetune.losses.reward_types import RewardObjective
 from siftune.finetune.runs.finite_steps import ROW
 from siftune.finetune.scoring.step_scores import check_reads_forward, step_scores
 
-__all__ = ["PairRows", "RewardRows", "StepRows"]
+__all__ = ["PairRows", "RewardRows", "StepRows", "rows_of"]
 
 _BATCH: Final = 16
 
 
 class RewardRows(Protocol):
     """What a training needs to know of its rows."""
+
+    @property
+    def heads(self) -> Mapping[str, float]:
+        """Outputs of the model by their names, each with its weight in the total; empty: one."""
 
     def load(self, source: Path | str) -> pl.DataFrame:
         """The rows of a file or a run folder."""
@@ -78,6 +82,12 @@ class PairRows:
     use_margin: bool = False
     win_rates: bool = False
     length_matched: bool = False
+    length_head: bool = False
+
+    @property
+    def heads(self) -> Mapping[str, float]:
+        """The score, and beside it the length where there is an output for it."""
+        return {"quality": 1.0, "length": 0.0} if self.length_head else {}
 
     def load(self, source: Path | str) -> pl.DataFrame:
         """`comparisons.pairs_in`."""
@@ -152,6 +162,8 @@ class StepRows:
     """Answers in steps with labels (`process_rows.read_steps`)."""
 
     loss: RewardObjective
+
+    heads: ClassVar[Mapping[str, float]] = {}
 
     def load(self, source: Path | str) -> pl.DataFrame:
         """`process_rows.read_steps`."""
@@ -241,3 +253,15 @@ class StepRows:
     def _encoded(self, table: pl.DataFrame, tokenizer: Any, length: int) -> list[StepIds]:
         prompts = [row["prompt"] for row in training_rows.to_prompts(table)]
         return encode_steps(tokenizer, prompts, table["steps"].to_list(), length)
+
+
+def rows_of(loss: Any, **options: bool) -> RewardRows:
+    """The rows that an objective reads; ``options`` are those of `PairRows`."""
+    reads = getattr(loss, "reads", "pairs")
+    if reads == "steps":
+        return StepRows(loss)
+    if reads == "attributes":
+        from siftune.finetune.training.attribute_rows import AttributeRows
+
+        return AttributeRows(loss)
+    return PairRows(loss, **options)

@@ -162,7 +162,7 @@ def test_the_fit_finds_the_truth_that_a_newton_fit_finds(name: str) -> None:
 
 
 def test_every_loss_of_the_folder_is_tested_here() -> None:
-    assert set(names(GROUP)) == {*RANKED, "safe_rlhf_cost", "process"}
+    assert set(names(GROUP)) == {*RANKED, "safe_rlhf_cost", "process", "attributes"}
 
 
 def test_a_cost_model_learns_the_order_and_the_sign() -> None:
