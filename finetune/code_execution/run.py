@@ -157,7 +157,8 @@ def _launched(
     user = _USERS[next(_counter) % len(_USERS)]
     own = {"limits": asdict(limits), "user": user, "parent": os.getpid()}
     sent = [json.dumps({**job, **own}).encode(), *frames]
-    process = subprocess.Popen(
+    given = b"".join(struct.pack("!I", len(one)) + one for one in sent)
+    with subprocess.Popen(
         [sys.executable, "-S", "-s", "-c", _START],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -165,16 +166,17 @@ def _launched(
         cwd="/",
         env={"PYTHONHASHSEED": "0"},
         start_new_session=True,
-    )
-    given = b"".join(struct.pack("!I", len(one)) + one for one in sent)
+    ) as process:
+        try:
+            output, _ = process.communicate(given, limits.wall_seconds * runs + _GRACE)
+        except subprocess.TimeoutExpired:
+            raise NotRunError("launcher", "it did not end in time") from None
+        finally:
+            process.kill()  # with it goes all that it started
     try:
-        output, _ = process.communicate(given, limits.wall_seconds * runs + _GRACE)
-    except subprocess.TimeoutExpired:
-        raise NotRunError("launcher", "it did not end in time") from None
-    finally:
-        process.kill()  # with it goes all that it started
-        process.wait()
-    lines = [json.loads(line) for line in output.decode().splitlines()]
+        lines = [json.loads(line) for line in output.decode().splitlines()]
+    except ValueError:  # it was killed while it wrote
+        lines = []
     if not lines:
         raise NotRunError("launcher", f"it ended with {process.returncode}")
     if "refused" in lines[-1]:

@@ -424,6 +424,12 @@ def test_a_limit_that_does_not_hold_refuses_the_reward(monkeypatch: pytest.Monke
         UnitTestReward().load()
 
 
+def test_what_ends_in_the_middle_of_a_line_was_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_START", 'import os; os.write(1, b\'{"case": 0}\\n{"ca\')')
+    with pytest.raises(NotRunError, match="launcher"):
+        run_script("", [""], QUICK)
+
+
 def test_what_the_machine_failed_to_run_has_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Iterator[None]:
         raise NotRunError("launcher", "no memory")

@@ -60,9 +60,9 @@ SAID = ["kind words", "rude words", ""]
 
 def test_a_rating_is_the_reward(judged: Callable[[Judge], dict[str, Any]]) -> None:
     judge = Judge(lambda text, question: "4.5" if "kind" in text else "none of it")
-    reward = JudgeReward(**judged(judge), task="alpagasus", low=0, high=5, ask_again=0)
-    assert reward(SAID, SAID, rows({}, {}, {})) == [0.9, None, None]  # unread, and nothing to read
-    assert reward(SAID[:1], SAID[:1], rows({})) == [0.9]
+    reward = JudgeReward(**judged(judge), task="alpagasus", low=2.5, high=5, ask_again=0)
+    assert reward(SAID, SAID, rows({}, {}, {})) == [0.8, None, None]  # unread, and nothing to read
+    assert reward(SAID[:1], SAID[:1], rows({})) == [0.8]
     assert judge.asked == 2  # the answer was kept; what could not be read is asked again
     with pytest.raises(UsageError, match="gives no number of an answer"):
         JudgeReward(**judged(judge), task="refusal_class")
