@@ -16,7 +16,7 @@ from siftune.curate.judge_stats.intervals import Floats
 from siftune.curate.text import text_statistics as statistics
 from siftune.curate.text.non_answers import truncated
 
-__all__ = ["style_features", "word_features"]
+__all__ = ["style_columns", "style_features", "word_features"]
 
 _WORDS: Final = 1 << 14
 """Columns that words are hashed to, at most."""
@@ -56,6 +56,16 @@ def style_features(texts: pl.Series) -> Floats:
     end, word length and variety; the log length also piecewise linear between its quantiles. The
     block has a variance of 1 in all.
     """
+    plain = style_columns(texts)
+    length = plain[:, :1]
+    knots = np.quantile(length, _KNOTS) if len(length) else np.zeros(len(_KNOTS))
+    bent = np.maximum(length - knots, 0.0)
+    found: Floats = np.concatenate([_standardised(plain), _standardised(bent)], 1) / np.sqrt(2)
+    return found
+
+
+def style_columns(texts: pl.Series) -> Floats:
+    """The numbers of `style_features` (rows, features) as counted, the log length first."""
     frame = texts.alias("text").to_frame()
     size = _TEXT.str.len_chars()
     columns = [
@@ -70,11 +80,7 @@ def style_features(texts: pl.Series) -> Floats:
         / _TEXT.str.count_matches(r"\w+").clip(1),
     ]
     numbered = [one.cast(pl.Float64).alias(str(at)) for at, one in enumerate(columns)]
-    plain = frame.select(numbered).fill_null(0.0).to_numpy()
-    length = plain[:, :1]
-    knots = np.quantile(length, _KNOTS) if len(length) else np.zeros(len(_KNOTS))
-    bent = np.maximum(length - knots, 0.0)
-    found: Floats = np.concatenate([_standardised(plain), _standardised(bent)], 1) / np.sqrt(2)
+    found: Floats = frame.select(numbered).fill_null(0.0).to_numpy()
     return found
 
 
