@@ -89,5 +89,14 @@ OPTION_TEXTS: Final[Mapping[str, str]] = {
     "temperature": "Temperature of sampling; 0 takes the most probable token.",
     "track_reference": "Measure the KL to a reference even where the loss needs none.",
     "undesirable_weight": "Weight of the loss on answers labelled bad.",
+    "watch": "What an alarm does: it is written down (log); β is doubled (raise_beta); training "
+    "ends with the weights of the last good checkpoint (roll_back), or as they are (stop). off is "
+    "no watch.",
+    "watch_detectors": "Options of detectors by their names, such as 'length={relative: 2}', none "
+    "to leave one out, or detectors of yours, FILE.py:NAME.",
+    "watch_prompts": "Number of fixed prompts, unlike each other, that are answered at each "
+    "checkpoint; 0 for none.",
+    "watch_rows": "Rows whose prompts are those, a file or a run folder; by default held-out rows, "
+    "or without any those that are trained on.",
     "value_lr": "Learning rate of the value head, for losses that have one.",
 }

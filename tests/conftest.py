@@ -92,6 +92,14 @@ def fp32_unless_asked() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_watched_prompts_unless_asked() -> Iterator[None]:
+    """The watch asks no prompts in tests of other things: what it takes adds up over trainings."""
+    with pytest.MonkeyPatch.context() as own:
+        own.setattr("siftune.finetune.watch.prompts._MOST", 0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder: `tests.tiny_models.embedder`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,8 +85,8 @@ class Metrics(TrainerCallback):
 class Sealed(TrainerCallback):
     """Marks each checkpoint as whole once all of it is written, and removes the oldest."""
 
-    def __init__(self, spared: Callable[[], int | None] = lambda: None) -> None:
-        """``spared()`` is the step of a checkpoint that stays however old it is."""
+    def __init__(self, spared: Callable[[], Collection[int]] = lambda: ()) -> None:
+        """``spared()`` are the steps of checkpoints that stay however old they are."""
         self.spared = spared
 
     def on_save(

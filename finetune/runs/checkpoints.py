@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,10 +114,10 @@ def seal(folder: Path) -> None:
     write_json(folder / _SEAL, _hashes(folder))
 
 
-def rotate(work: Path, spared: int | None = None) -> None:
-    """Remove all but the last two sealed checkpoints, and that of the step ``spared``."""
+def rotate(work: Path, spared: Collection[int] = ()) -> None:
+    """Remove all but the last two sealed checkpoints, and those of the steps ``spared``."""
     for folder in [one for one in checkpoints(work) if (one / _SEAL).is_file()][:-_KEPT]:
-        if folder.name != f"checkpoint-{spared}":
+        if folder.name not in {f"checkpoint-{step}" for step in spared}:
             remove_checkpoint(folder)
 
 

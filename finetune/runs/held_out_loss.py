@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -54,9 +54,9 @@ class HeldOutLoss(TrainerCallback):
         """The step whose weights are written."""
         return self.best if self.keep == "best" else max(self.found)
 
-    def spared(self) -> int | None:
+    def spared(self) -> Collection[int]:
         """The step whose checkpoint has to stay."""
-        return self.best if self.keep == "best" else None
+        return (self.best,) if self.keep == "best" else ()
 
     def metrics(self) -> dict[str, float]:
         """The loss before training and that of the weights that are written."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
@@ -52,6 +52,16 @@ __all__ = ["Run", "quiet", "whole_weights"]
 _PLACES: Final = ("model", "ref_model", "critic_model", "eval_rows", "ptx_rows")
 """Options that name folders and files. What is there decides the result, not where it is: its hash
 is a part of the key of its own."""
+
+
+class Watched(Protocol):
+    """What a run needs of the watch of its training, a callback (`watch.watching`)."""
+
+    def spared(self, work: Path) -> Collection[int]:
+        """Steps whose checkpoints have to stay."""
+
+    def take_good(self, trainer: Any) -> int | None:
+        """Load weights from before an alarm; their step, None where there is no need."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +186,13 @@ class Run:
         trainer: Any,
         evaluate: Callable[[Any, int], None] | None = None,
         held: HeldOutLoss | None = None,
+        watch: Watched | None = None,
     ) -> dict[str, float]:
         """Run a `FiniteSteps` trainer, from the last whole checkpoint; its last logged metrics.
 
         ``evaluate(model, step)`` is called before the first step, at checkpoints and at the end.
-        ``held`` measures held-out loss, and decides what weights the trainer has at the end.
+        ``held`` measures held-out loss, and decides what weights the trainer has at the end, unless
+        ``watch`` puts back those before an alarm.
         """
         from transformers.trainer_callback import PrinterCallback
 
@@ -203,11 +215,21 @@ class Run:
         trainer.add_callback(PendingMetrics(trainer))
         if held is not None:
             trainer.add_callback(held)
-        # what is sealed has been evaluated
-        trainer.add_callback(Sealed() if held is None else Sealed(held.spared))
+        if watch is not None:
+            trainer.add_callback(watch)
+
+        def spared() -> list[int]:
+            kept = [] if watch is None else watch.spared(self.work)
+            return [*kept, *([] if held is None else held.spared())]
+
+        trainer.add_callback(Sealed(spared))  # what is sealed has been evaluated
         with quiet(), catching_signals() as signals:
             trainer.add_callback(StopAtSignal(signals))
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
+        with quiet():
+            good = None if watch is None else watch.take_good(trainer)
+        if good is not None:
+            return {"steps": trainer.state.global_step, **metrics.last, "kept_step": good}
         if held is None:
             return {"steps": trainer.state.global_step, **metrics.last}
         held.take_best(trainer)

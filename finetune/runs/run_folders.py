@@ -35,7 +35,7 @@ _STATE: Final = (
 _FSDP: Final = ("pytorch_model_fsdp_{number}", "optimizer_{number}")
 
 CHECKPOINT_FILES: Final = (
-    *("sealed.json", "pending.json", "pending_{number}.json", "rl.json"),
+    *("sealed.json", "watch.json", "pending.json", "pending_{number}.json", "rl.json"),
     *("reference.safetensors", "value_head.safetensors"),
     *_WEIGHTS,
     *(f"{name}.index.json" for name in _WEIGHTS),
@@ -56,6 +56,7 @@ BESIDE_FILES: Final = (
     *("metrics.jsonl", "held_out.jsonl", "dropped.jsonl", "value_head.safetensors"),
     "known_states.safetensors",
     *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
+    *("watch.jsonl", "alarms.json", "watch/", "watch/step-{number}.jsonl"),
     *("answers.json", "answers/", "answers/step-{number}.jsonl"),
     *("adapter_model.safetensors", "adapter_config.json", "adapter/", "judge.json"),
     *("adapter/adapter_model.safetensors", "adapter/adapter_config.json"),

@@ -18,6 +18,7 @@ from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.resumable_run import Run, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.policy_options import PolicyOptions
+from siftune.finetune.training.watched import ask_of, beta_of, stopped_by, watch_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from siftune.finetune.losses.types import Needs
     from siftune.finetune.training.preference_loop import PreferenceTrainer
     from siftune.finetune.training.preference_rows import Shape
+    from siftune.finetune.watch.watching import WatchCallback
 
 __all__ = ["Preference"]
 
@@ -228,7 +230,9 @@ class Preference(PolicyOptions):
         asked = test.table
         if not self._on_pairs:
             asked = asked.filter(training_rows.prompt_keys(asked).is_first_distinct())
-        metrics = self._run(trainer, test, generation_eval_of(self, trainer, asked, tokenizer), run)
+        watch = self._watch(trainer, asked if test.ids else used, tokenizer, run)
+        generation_eval = generation_eval_of(self, trainer, asked, tokenizer)
+        metrics = self._run(trainer, test, generation_eval, run, watch)
         facts = {
             "stage": self._stage,
             "method": self.loss,
@@ -241,6 +245,7 @@ class Preference(PolicyOptions):
             "metrics": metrics,
             "stopped": "kl" if stop is not None and stop.reason else None,
             "stopped_because": stop.reason if stop is not None else None,
+            **stopped_by(watch),
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if trainer.needs.value:
@@ -304,21 +309,36 @@ class Preference(PolicyOptions):
             trainer.value_lr = self.value_lr
         return trainer
 
+    def _watch(
+        self, trainer: PreferenceTrainer, table: pl.DataFrame, tokenizer: Any, run: Run
+    ) -> WatchCallback | None:
+        """The watch, with prompts of ``table``; β is that of the (first) loss."""
+        if self.watch == "off":
+            return None
+        prompts, given = self.watch_prompts, self.watch_rows
+        ask = ask_of(table, tokenizer, prompts, self.seed, self.max_new_tokens, given)
+        more_beta = beta_of(trainer)
+        return watch_of(self, "preference", run, ask, more_beta, trainer.model)
+
     def _run(
         self,
         trainer: PreferenceTrainer,
         test: TokenRows,
         generation_eval: GenerationEval | None,
         run: Run,
+        watch: WatchCallback | None,
     ) -> dict[str, float]:
         """Train; at checkpoints judge ``test`` and answer its prompts. The last metrics."""
 
         def evaluate(model: Any, step: int) -> None:
-            write_step(run.beside, step, trainer.evaluated(test.table))
+            found = trainer.evaluated(test.table)
+            write_step(run.beside, step, found)
+            if watch is not None:
+                watch.held_out(step, found)
             if generation_eval is not None:
                 write_step(run.beside, step, generation_eval(model), _ANSWERS)
 
-        metrics = run.train(trainer, evaluate if test.ids else None)
+        metrics = run.train(trainer, evaluate if test.ids else None, watch=watch)
         if test.ids:
             found = write_summary(run.beside, trainer.summary)
             metrics |= {f"eval_{name}": value for name, value in found.items()}

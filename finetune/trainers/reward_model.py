@@ -36,12 +36,15 @@ from siftune.finetune.reward_models.limits import find_limits
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.trainer_arguments import freeze, training_arguments
+from siftune.finetune.training.watched import stopped_by, watch_of
+from siftune.finetune.watch.actions import FixedBeta
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from siftune.finetune.losses.reward_types import RewardObjective
     from siftune.finetune.training.reward_rows import RewardRows
+    from siftune.finetune.watch.watching import WatchCallback
 
 __all__ = ["RewardModel"]
 
@@ -122,6 +125,8 @@ class RewardModel:
     log_every: Count = 10
     seed: Seed = 0
     precision: Precision = "auto"
+    watch: FixedBeta = "log"
+    watch_detectors: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -189,7 +194,8 @@ class RewardModel:
         train, test = self._split(used)
         rows_of = self._dataset(train, tokenizer, length)
         trainer = self._trainer(model, tokenizer, rows_of, train["id"].to_list(), run)
-        metrics = run.train(trainer, self._scored(test, tokenizer, run))
+        watch = watch_of(self, "reward", run, model=trainer.model)
+        metrics = run.train(trainer, self._scored(test, tokenizer, run, watch), watch=watch)
         if not test.is_empty():
             found = write_summary(run.beside, self._summary)
             metrics |= {f"eval_{name}": value for name, value in found.items()}
@@ -210,6 +216,7 @@ class RewardModel:
             "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
             "metrics": metrics,
+            **stopped_by(watch),
         }
         if finishing is not None:
             facts |= finishing(trained, tokenizer, test, facts)
@@ -355,13 +362,16 @@ class RewardModel:
         return RewardConfig, {"max_length": None, "center_rewards_coefficient": None}
 
     def _scored(
-        self, test: pl.DataFrame, tokenizer: Any, run: Run
+        self, test: pl.DataFrame, tokenizer: Any, run: Run, watch: WatchCallback | None
     ) -> Callable[[Any, int], None] | None:
         if test.is_empty():
             return None
 
         def look(model: Any, step: int) -> None:
-            write_step(run.beside, step, self.scored(model, tokenizer, test))
+            found = self.scored(model, tokenizer, test)
+            write_step(run.beside, step, found)
+            if watch is not None:
+                watch.held_out(step, found)
 
         return look
 

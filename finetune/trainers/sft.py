@@ -45,11 +45,14 @@ from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.training.trainer_arguments import training_arguments
+from siftune.finetune.training.watched import ask_of, stopped_by, watch_of
+from siftune.finetune.watch.actions import FixedBeta
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from siftune.finetune.runs.held_out_loss import HeldOutLoss
+    from siftune.finetune.watch.watching import WatchCallback
 
 __all__ = ["SFT"]
 
@@ -114,6 +117,10 @@ class SFT:
     log_every: Count = 10
     seed: Seed = 0
     precision: Precision = "auto"
+    watch: FixedBeta = "log"
+    watch_detectors: Mapping[str, Any] = field(default_factory=dict)
+    watch_prompts: Natural = 8
+    watch_rows: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,7 +177,8 @@ class SFT:
         learned = [sum(row.mask) for row in used.encoded]
         order = self._order(learned)
         trainer = self._trainer(model, tokenizer, used, order, run)
-        metrics = run.train(trainer, self._examined(tokenizer, run), held)
+        watch = self._watch(trainer, used, tokenizer, held, run)
+        metrics = run.train(trainer, self._examined(tokenizer, run), held, watch)
         if self.eval_rows is not None:
             kept = None if held is None else held.kept
             found = write_summary(run.beside, kept=kept)
@@ -188,14 +196,40 @@ class SFT:
             "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
             "metrics": {**metrics, "trained_tokens": self._trained(learned, order)},
-            "stopped": "held_out_loss" if held is not None and held.stopped else None,
-            "stopped_because": None if held is None else held.stopped,
+            **self._stopped(held, watch),
         }
         trained = trainer.accelerator.unwrap_model(trainer.model)
         load = partial(loading.load_causal, self.model)
         if self.lora:
             trained = whole_model(trained, self.adapter, self.model, load, run.beside)
         return run.finish(trained, tokenizer, facts, used.dropped, whole_weights(trainer))
+
+    def _watch(
+        self, trainer: Any, used: _Used, tokenizer: Any, held: HeldOutLoss | None, run: Run
+    ) -> WatchCallback | None:
+        """The watch, with prompts of eval_rows, or without any of the rows that are learned."""
+        if self.watch == "off":
+            return None
+        table = used.table
+        if self.eval_rows is not None:
+            table = training_rows.load(self.eval_rows, KINDS)
+        ask = ask_of(
+            table, tokenizer, self.watch_prompts, self.seed, self.max_new_tokens, self.watch_rows
+        )
+
+        def loss(step: int) -> dict[str, float]:
+            found = {} if held is None else held.found
+            return {"held_out/loss": found[step]} if step in found else {}
+
+        return watch_of(self, "sft", run, ask, model=trainer.model, more=loss)
+
+    @staticmethod
+    def _stopped(held: HeldOutLoss | None, watch: WatchCallback | None) -> dict[str, Any]:
+        """Why training ended early, and the alarms of the watch, as facts of the model."""
+        facts: dict[str, Any] = {"stopped": None, "stopped_because": None}
+        if held is not None and held.stopped:
+            facts = {"stopped": "held_out_loss", "stopped_because": held.stopped}
+        return facts | stopped_by(watch)
 
     def _length(self, config: Any) -> int:
         limit = positions_of(config) or _MAX_LENGTH

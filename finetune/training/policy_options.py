@@ -19,6 +19,7 @@ from siftune.curate.core.ranges import (
 from siftune.finetune.data.training_rows import OnBad
 from siftune.finetune.models.lora import Kept, check_kept
 from siftune.finetune.models.precision import Precision
+from siftune.finetune.watch.actions import Action
 
 __all__ = ["PolicyOptions"]
 
@@ -68,6 +69,10 @@ class PolicyOptions:
     log_every: Count = 10
     seed: Seed = 0
     precision: Precision = "auto"
+    watch: Action = "log"
+    watch_detectors: Mapping[str, Any] = field(default_factory=dict)
+    watch_prompts: Natural = 8
+    watch_rows: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

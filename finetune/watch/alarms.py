@@ -12,7 +12,7 @@ from siftune.finetune.watch.detectors.types import Detector
 from siftune.finetune.watch.evidence import level
 from siftune.finetune.watch.history import History
 
-__all__ = ["DETECTORS", "FALSE_ALARMS", "Alarm", "Training", "alarms", "detectors_of"]
+__all__ = ["DETECTORS", "FALSE_ALARMS", "Alarm", "Training", "alarms", "detectors_of", "strongest"]
 
 DETECTORS: Final = "finetune.watch.detectors"
 FALSE_ALARMS: Final = 0.05
@@ -91,6 +91,19 @@ def alarms(
         since, log_e = evidence.since[at], float(evidence.log_e[at])
         found.append(Alarm(name, step, since, log_e, detector.message, phrase))
     return sorted(found, key=lambda one: (one.step, one.detector))
+
+
+def strongest(
+    history: History, detectors: Mapping[str, Detector], false_alarms: float = FALSE_ALARMS
+) -> float:
+    """The most log evidence of a detector at the end of ``history``, as a share of an alarm's.
+
+    >>> strongest(History(), {})
+    0.0
+    """
+    found = [detector(history) for detector in detectors.values()]
+    last = [float(one.log_e[-1]) for one in found if one is not None and len(one.log_e)]
+    return max(last, default=0.0) / level(false_alarms, max(len(detectors), 1))
 
 
 def _phrase(history: History, step: int) -> str | None:

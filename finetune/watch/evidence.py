@@ -4,12 +4,12 @@ A detector turns each step into a number z that has mean at most 0 and variance 
 the steps before, as long as nothing is wrong. Then ``exp(λz - λ²/2)`` has mean at most 1, and so
 has a product of such factors over steps (a test supermartingale; Howard, Ramdas, McAuliffe, Sekhon
 2021, arXiv:1810.08240, for sub-Gaussian z). A change may begin at any step: products that begin at
-step 1, 2, 3, … are averaged with weights ``1/(j(j+1))``, which sum to 1, and so are several λ. An
-average of e-processes is one: by Ville's inequality the probability that it *ever* reaches 1/α in a
-run without a change is at most α, however long the run is and however often it is looked at. (For
-restarted e-processes see Shin, Ramdas, Rinaldo 2023, "E-detectors", arXiv:2203.03532; where each
-start has a weight fixed before, as here, the bound is on the whole run and not on the mean time to
-a false alarm, which is what CUSUM bounds.)
+step j = 1, 2, 3, … are averaged with weights ``j^(-1/4) - (j+1)^(-1/4)``, which sum to 1, and so
+are several λ. An average of e-processes is one: by Ville's inequality the probability that it
+*ever* reaches 1/α in a run without a change is at most α, however long the run is and however often
+it is looked at. (For restarted e-processes see Shin, Ramdas, Rinaldo 2023, "E-detectors",
+arXiv:2203.03532; where each start has a weight fixed before, as here, the bound is on the whole run
+and not on the mean time to a false alarm, which is what CUSUM bounds.)
 
 The bound is as good as z: means of few answers get their z by way of Student's t, and z is cut at
 `MOST`, which only lowers the evidence and keeps a single step from raising an alarm.
@@ -44,6 +44,7 @@ Floats = npt.NDArray[np.float64]
 MOST: Final = 3.0
 """Largest z that counts: with it one step multiplies the evidence by at most e⁴."""
 
+_LEFT: Final = -0.25  # power of j that is the weight of the starts from j on
 _BETS: Final = np.array([0.25, 0.5, 1.0, 2.0])  # λ: changes of this many standard errors a step
 _BASE: Final = 10  # most points that the start of a series is the mean of
 _WINDOWS: Final = (5, 15)  # points that a recent gain is measured from
@@ -75,7 +76,7 @@ def e_process(z: Sequence[float | None]) -> tuple[Floats, list[int]]:
 
     >>> log_e, since = e_process([0, 0, 3, 3, 3])
     >>> [round(float(one), 1) for one in log_e], since[-1]
-    ([-0.2, -0.4, 1.4, 4.6, 8.5], 2)
+    ([-0.1, -0.1, 0.9, 4.1, 7.9], 2)
     """
     if not len(z):
         return np.zeros(0), []
@@ -85,9 +86,9 @@ def e_process(z: Sequence[float | None]) -> tuple[Floats, list[int]]:
     summed = np.cumsum(bets, axis=0)
     before = summed - bets  # the sum up to the start of a product that begins here
     starts = np.arange(1.0, count + 1)[:, None]
-    weights = -np.log(starts * (starts + 1))
+    weights = np.log(starts**_LEFT - (starts + 1) ** _LEFT)
     log_products = summed + np.logaddexp.accumulate(weights - before, axis=0)
-    unspent = -np.log(starts[:, 0] + 1)  # the weight of the starts to come
+    unspent = _LEFT * np.log(starts[:, 0] + 1)  # the weight of the starts to come
     mean = np.logaddexp.reduce(log_products, axis=1) - np.log(len(_BETS))
     lowest = np.minimum.accumulate(before, axis=0)
     began = np.maximum.accumulate(np.where(before <= lowest, np.arange(count)[:, None], 0), axis=0)

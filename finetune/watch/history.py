@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -76,8 +76,15 @@ class History:
 
     def since(self, step: int) -> History:
         """What was measured after ``step``."""
+        return self._part(lambda at: at > step)
+
+    def until(self, step: int) -> History:
+        """What was measured up to ``step``."""
+        return self._part(lambda at: at <= step)
+
+    def _part(self, wanted: Callable[[int], bool]) -> History:
         series = {
-            name: [point for point in points if point.step > step]
+            name: [point for point in points if wanted(point.step)]
             for name, points in self.series.items()
         }
         return History({name: points for name, points in series.items() if points}, self.texts)

@@ -22,7 +22,7 @@ class CopiedPrompt:
         least: Correlation of the reward with it, among answers to one prompt, that counts as none.
     """
 
-    room: NonNegative = 0.01
+    room: NonNegative = 0.0
     least: Share = PAID
 
     trainers: ClassVar = ("rl",)

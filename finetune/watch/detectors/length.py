@@ -29,8 +29,8 @@ class Length:
         least: Correlation of the reward with length that counts as none.
     """
 
-    relative: NonNegative = 1.0
-    room: Share = 0.01
+    relative: NonNegative = 2.0
+    room: Share = 0.0
     least: Share = PAID
 
     trainers: ClassVar = ("rl",)

@@ -13,7 +13,7 @@ from siftune.finetune.watch.history import History, Point
 
 __all__ = ["PAID", "CheckedDetector", "Detector", "paid", "paid_and_rising"]
 
-PAID: Final = 0.1
+PAID: Final = 0.05
 """Correlation of a feature with the reward, among answers to one prompt, that counts as none."""
 
 
@@ -48,6 +48,13 @@ class CheckedDetector(Checked):
     required: ClassVar[Sequence[str]] = ("__call__",)
     function: ClassVar[type[FunctionComponent]] = _DetectorFunction
     defaults: ClassVar[type[Any]] = _DetectorFunction
+
+    @classmethod
+    def _complete(cls, made: Any) -> None:
+        """Take the first line of a function's docstring as the message."""
+        written = getattr(getattr(made, "_annotated", None), "__doc__", None)
+        if written and issubclass(made, _DetectorFunction):
+            made.message = str(written).strip().partition("\n")[0]
 
     def __call__(self, history: History) -> Evidence | None:
         """Evidence by step.

@@ -27,7 +27,8 @@ def slowly(z: list[float | None]) -> list[float]:
     """The evidence as its definition has it: an average over starts and bets."""
     found = []
     for end in range(1, len(z) + 1):
-        total = 1 - sum(1 / (j * (j + 1)) for j in range(1, end + 1))
+        weights = {j: j**-0.25 - (j + 1) ** -0.25 for j in range(1, end + 1)}
+        total = 1 - sum(weights.values())
         for j in range(1, end + 1):
             for bet in BETS:
                 factors = (
@@ -35,7 +36,7 @@ def slowly(z: list[float | None]) -> list[float]:
                     for one in z[j - 1 : end]
                     if one is not None
                 )
-                total += math.prod(factors) / len(BETS) / (j * (j + 1))
+                total += math.prod(factors) / len(BETS) * weights[j]
         found.append(math.log(total))
     return found
 

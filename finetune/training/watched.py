@@ -1,0 +1,134 @@
+"""The watch of a trainer: its options, the fixed prompts, and the callback with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import polars as pl
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import KINDS, kind_of
+from siftune.finetune.data import training_rows
+from siftune.finetune.evaluation.generation_eval import GenerationEval
+from siftune.finetune.tools.evaluate import chosen_rows
+from siftune.finetune.watch.actions import Action
+from siftune.finetune.watch.alarms import Training
+from siftune.finetune.watch.prompts import diverse
+
+if TYPE_CHECKING:
+    from siftune.finetune.runs.resumable_run import Run
+    from siftune.finetune.watch.watching import Means, WatchCallback
+
+__all__ = ["WatchOptions", "ask_of", "beta_of", "stopped_by", "watch_of"]
+
+_COMPARED: Final = 1000  # rows that prompts are chosen among
+_BATCH: Final = 16
+
+
+class WatchOptions(Protocol):
+    """The options of a trainer that the watch reads."""
+
+    @property
+    def watch(self) -> Action:
+        """What an alarm does."""
+
+    @property
+    def watch_detectors(self) -> Mapping[str, Any]:
+        """Options of detectors by name."""
+
+
+def stopped_by(watch: WatchCallback | None) -> dict[str, Any]:
+    """Facts of a model: the alarms of the watch, and that it ended the training, if it did."""
+    if watch is None:
+        return {}
+    facts: dict[str, Any] = {"watch": watch.watch.facts()}
+    if watch.watch.ended is not None:
+        facts |= {"stopped": "watch", "stopped_because": str(watch.watch.ended)}
+    return facts
+
+
+def beta_of(trainer: Any) -> Callable[[float], None] | None:
+    """Multiplies β of a trainer's (first) loss; None where that has none."""
+    loss = trainer.loss
+    first = loss.parts[0][0] if hasattr(loss, "parts") else loss
+    if not is_dataclass(first) or "beta" not in {one.name for one in fields(first)}:
+        return None
+
+    def multiply(factor: float) -> None:
+        now = trainer.loss
+        if not hasattr(now, "parts"):
+            trainer.loss = replace(now, beta=now.beta * factor)
+            return
+        (own, weight), *others = now.parts
+        parts = ((replace(own, beta=own.beta * factor), weight), *others)
+        trainer.loss = replace(now, parts=parts)
+
+    return multiply
+
+
+def watch_of(
+    options: WatchOptions,
+    training: Training,
+    run: Run,
+    ask: Callable[[Any], Any] | None = None,
+    raise_beta: Callable[[float], None] | None = None,
+    model: Any = None,
+    more: Callable[[int], Means] | None = None,
+) -> WatchCallback | None:
+    """The watch of a run; None where it is off.
+
+    ``ask`` answers the fixed prompts, ``raise_beta`` multiplies β, ``model`` is the one that is
+    trained, of which a rollback may need the first weights. ``more(step)`` are further means.
+
+    Raises:
+        UsageError: a detector is not there, or β is to be raised and there is none.
+    """
+    if options.watch == "off":
+        return None
+    if options.watch == "raise_beta" and raise_beta is None:
+        raise UsageError("watch: raise_beta needs a loss with beta; take log, roll_back or stop")
+    from siftune.finetune.runs.checkpoints import trained
+    from siftune.finetune.watch.watching import Watch, WatchCallback
+
+    start = None
+    if options.watch == "roll_back" and model is not None:
+        start = {name: one.detach().to("cpu", copy=True) for name, one in trained(model).items()}
+    watch = Watch(
+        run.beside, training, options.watch, options.watch_detectors, raise_beta, ask, start
+    )
+    return WatchCallback(watch) if more is None else WatchCallback(watch, more)
+
+
+def ask_of(
+    table: pl.DataFrame,
+    tokenizer: Any,
+    count: int,
+    seed: int,
+    max_new_tokens: int,
+    given: str | None = None,
+) -> Callable[[Any], list[dict[str, Any]]] | None:
+    """Answers a model's fixed prompts greedily: ``count`` of ``table``, or those of a file.
+
+    Those of a table are unlike each other and decided by ``seed`` and the ids (`watch.prompts`).
+    None where there are none: texts have no prompts.
+    """
+    if given is not None:
+        rows = training_rows.to_prompts(training_rows.load(Path(given), KINDS))
+    elif not count or table.is_empty() or kind_of(table) == "text":
+        return None
+    else:
+        rows = training_rows.to_prompts(chosen_rows(table, _COMPARED, seed))
+        rows = [dict(row) for row in diverse([r for r in rows if r["prompt"]], count, seed)]
+    asked = tuple({**row, "reference": None, "answer": None} for row in rows)
+    ask = GenerationEval(asked, tokenizer, max_new_tokens=max_new_tokens, batch_size=_BATCH)
+    return partial(_shown, ask) if asked else None
+
+
+def _shown(ask: GenerationEval, model: Any) -> list[dict[str, Any]]:
+    """The answers, without numbers that nothing was measured for."""
+    rows = ask(model)
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]

@@ -1,0 +1,168 @@
+"""The watch in a training: what it writes, what each action does, and that a resumed run agrees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.schema import schema_of
+from siftune.curate.rows.chat import turn
+from siftune.finetune.losses.pair.dpo import DPO
+from siftune.finetune.losses.pair.sft import SFT as PairSFT
+from siftune.finetune.losses.weighted import Weighted
+from siftune.finetune.trainers.sft import SFT
+from siftune.finetune.training.watched import beta_of, watch_of
+from siftune.finetune.watch.prompts import diverse
+from siftune.finetune.watch.watching import Watch
+
+OWN = """
+from siftune.finetune.watch.evidence import Evidence
+import numpy as np
+def late(history, at=3):
+    'The loss has been there for a while.'
+    points = history.points('loss')
+    steps = [one.step for one in points]
+    return Evidence(steps, np.array([40.0 if s >= at else -1.0 for s in steps]), steps)
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    asked = ("the sea", "a cat", "a king", "two of four", "hello there", "a mat in Paris")
+    table = [
+        {
+            "id": f"t:{at}",
+            "source": "t",
+            "row": at,
+            "kind": "conversation",
+            "messages": [turn("user", f"Name {text}."), turn("assistant", f"It is {text}.")],
+        }
+        for at, text in enumerate(asked, 1)
+    ]
+    pl.DataFrame(table, schema_overrides=schema_of("conversation")).write_parquet(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("siftune.finetune.watch.prompts._MOST", 1000)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    (tmp_path / "own.py").write_text(OWN)
+    return f"{tmp_path}/own.py:late"
+
+
+@pytest.fixture
+def sft(tiny_model_dir: Path) -> Callable[..., SFT]:
+    def build(**options: Any) -> SFT:
+        given = {"lr": 1e-2, "batch_size": 2, "log_every": 1, "save_every": 2, "epochs": 2}
+        few = {"max_length": 64, "max_new_tokens": 4, "watch_prompts": 3}
+        return SFT(model=str(tiny_model_dir), **{**given, **few, **options})
+
+    return build
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_checkpoint_has_answers_to_the_same_prompts_and_its_series(
+    sft: Callable[..., SFT], rows: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    sft(held_out=0.3, seed=1)(rows, out)
+    answers = {path.stem: lines(path) for path in sorted((out / "watch").iterdir())}
+    assert next(iter(answers)) == "step-000000"
+    assert [*answers][-1] == f"step-{max(one['step'] for one in lines(out / 'metrics.jsonl')):06}"
+    ids = [[row["id"] for row in one] for one in answers.values()]
+    assert len({*map(tuple, ids)}) == 1
+    assert len(ids[0]) == 3
+    assert all(row["completion"] is not None for one in answers.values() for row in one)
+    series = {name for line in lines(out / "watch.jsonl") for name in line["series"]}
+    assert {"loss", "held_out/loss", "held_out/length", "held_out/cut"} <= series
+    assert json.loads((out / "alarms.json").read_text()) == {"action": "log", "alarms": []}
+    assert json.loads((out / "siftune.json").read_text())["watch"]["alarms"] == []
+
+
+def test_an_alarm_is_logged_or_stops_or_puts_back_the_weights_before_it(
+    sft: Callable[..., SFT], rows: Path, tmp_path: Path, own: str, tiny_model_dir: Path
+) -> None:
+    def run(out: str, action: str, at: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        given = {"watch_detectors": {own: {"at": at}}, "watch_prompts": 0}
+        sft(**given, watch=action)(rows, tmp_path / out)
+        facts = json.loads((tmp_path / out / "siftune.json").read_text())
+        return facts, load_file(tmp_path / out / "model.safetensors")
+
+    logged, last = run("log", "log", 3)
+    stopped, second = run("stop", "stop", 2)
+    back, kept = run("back", "roll_back", 3)
+    anew, first = run("none", "roll_back", 1)
+    (alarm,) = logged["watch"]["alarms"]
+    assert (alarm["step"], alarm["message"]) == (3, "The loss has been there for a while.")
+    assert (logged["metrics"]["steps"], logged["stopped"]) == (6, None)
+    assert (stopped["metrics"]["steps"], stopped["stopped"]) == (2, "watch")
+    assert "step 2: The loss has been there" in stopped["stopped_because"]
+    assert (back["metrics"]["steps"], back["metrics"]["kept_step"]) == (3, 2)
+    assert anew["metrics"]["kept_step"] == 0
+    start = load_file(tiny_model_dir / "model.safetensors")
+    assert all(torch.equal(first[name], start[name]) for name in start)
+    assert all(torch.equal(kept[name], second[name]) for name in start)
+    assert any(not torch.equal(kept[name], start[name]) for name in start)
+    assert any(not torch.equal(kept[name], last[name]) for name in start)
+
+
+def test_beta_is_doubled_once_an_alarm_and_a_run_that_continues_has_it_too(
+    tmp_path: Path, own: str
+) -> None:
+    trainer = SimpleNamespace(loss=DPO(beta=0.1))
+    more = beta_of(trainer)
+    assert more is not None
+    watch = Watch(tmp_path, "preference", "raise_beta", {own: {"at": 3}}, more)
+    watch.begin(0, None)
+    betas = []
+    for step in range(1, 7):
+        watch.add(step, {"loss": 1.0})
+        watch.act(None)
+        betas.append(trainer.loss.beta)
+    # after an alarm the detectors begin anew: this one finds the next step wrong again
+    assert betas == pytest.approx([0.1, 0.1, 0.2, 0.4, 0.8, 1.6])
+    again = SimpleNamespace(loss=DPO(beta=0.1))
+    resumed = Watch(tmp_path, "preference", "raise_beta", {own: {"at": 3}}, beta_of(again))
+    resumed.begin(5, None)
+    assert again.loss.beta == pytest.approx(0.8)
+    assert resumed.found == watch.found[:3]
+    both = SimpleNamespace(loss=Weighted(((DPO(beta=0.5), 1.0), (PairSFT(), 0.5))))
+    multiply = beta_of(both)
+    assert multiply is not None
+    multiply(2.0)
+    assert both.loss.parts[0][0].beta == 1.0
+    assert beta_of(SimpleNamespace(loss=PairSFT())) is None
+
+
+def test_an_action_that_the_training_does_not_have_is_refused(tmp_path: Path) -> None:
+    options: Any = SimpleNamespace(watch="raise_beta", watch_detectors={}, seed=0)
+    run: Any = SimpleNamespace(beside=tmp_path)
+    with pytest.raises(UsageError, match="raise_beta needs a loss with beta"):
+        watch_of(options, "preference", run)
+
+
+def test_the_prompts_are_unlike_each_other_and_the_same_in_any_order() -> None:
+    texts = ["name a cat", "name a cat now", "name the cat", "solve 3 + 4", "write of the sea"]
+    rows = [{"id": str(at), "prompt": [{"content": text}]} for at, text in enumerate(texts)]
+    for seed in range(3):
+        chosen = [row["id"] for row in diverse(rows, 3, seed)]
+        assert {"3", "4"} <= set(chosen)
+        assert [row["id"] for row in diverse(rows[::-1], 3, seed)] == chosen
+    assert len(diverse([*rows, {"id": "9", "prompt": rows[0]["prompt"]}], 9)) == 5
