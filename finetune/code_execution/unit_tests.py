@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _LISTS: Final = ("tests", "test_cases", "unit_tests", "public_test_cases")
+_RUN: Final = ("eval", "exec", "compile", "__import__")
 _CONTESTS: Final = ("public_tests", "private_tests", "generated_tests")
 
 
@@ -142,12 +143,16 @@ def _calls(name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> CallTest
 
 
 def _code(code: str, entry: str | None) -> CodeTests | None:
-    """Tests from code; None where they need a package, or could not fail."""
+    """Tests from code; None where they need a package, could not fail, or run texts as code.
+
+    A text that the program gave would run beside the verdict.
+    """
     tree = ast.parse(code)
     taken = _ProgramImports()
     tree = ast.fix_missing_locations(taken.visit(tree))
     checks = any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(tree))
-    if taken.lacks or not checks:
+    runs_texts = any(isinstance(node, ast.Name) and node.id in _RUN for node in ast.walk(tree))
+    if taken.lacks or not checks or runs_texts:
         return None
     names, modules = _free_names(tree, entry)
     remote = {name: name for name in names} | taken.names

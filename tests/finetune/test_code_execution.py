@@ -223,12 +223,13 @@ def test_rows_without_readable_tests_have_no_score() -> None:
         row(test_list=[]),
         row(test_list=["f(2) == 4"]),  # checks nothing
         row(test_list=["assert f(2) =="]),
+        row(test_list=["assert eval(f(2)) == 24"]),  # what the program gave would be run
         row(tests="import numpy as np\nassert f(2) == np.square(2)"),
         row(input_output={"inputs": ["1"], "outputs": []}),
         row(input_output="{"),
         {"id": "r:2", "prompt": TURNS, "reference": None},
     ]
-    assert UnitTestReward()(["?"] * 8, ["def f(x): return 4"] * 8, unreadable) == [None] * 8
+    assert UnitTestReward()(["?"] * 9, ["def f(x): return 4"] * 9, unreadable) == [None] * 9
     assert unit_tests(SQUARES, "tests") is None
     assert UnitTestReward()([], [], []) == []
 
@@ -242,6 +243,26 @@ def test_names_of_the_program_in_tests() -> None:
     assert tests.remote == {"sum": "sum"}
     tests = unit_tests({"tests": "from solution import g as h\nassert h(1) == 1"})
     assert tests.remote == {"h": "g"}
+
+
+def test_a_module_that_the_program_writes_is_none_of_its_tests() -> None:
+    """In the one folder that both could see; its code would run beside the verdict."""
+    forged = (
+        "import os\nfor n in range(3, 9):\n  try: os.write(n, FORGED)\n  except OSError: pass\n"
+        "os._exit(0)\n"
+    )
+    lines = b'{"site": 0, "held": true}\n{"site": 1, "held": true}\n{"ended": true}\n'
+    program = (
+        "import os\nos.chmod('.', 0o777)\n"
+        f"text = {forged.replace('FORGED', repr(lines))!r}\n"
+        "for name in ('statistics', 'colorsys', 'siftune'):\n"
+        "  open(name + '.py', 'w').write(text + 'sqrt = lambda x: 9')\n"
+        "  os.chmod(name + '.py', 0o777)\n"
+        "def f(x): return 9\n"
+    )
+    code = "import statistics, colorsys\nassert f(1) == 1\nassert f(2) == 2\n"
+    ran = run_tests(program, code, {"f": "f"}, QUICK)
+    assert (ran.held, ran.failed, ran.is_ended) == (0, 2, True)
 
 
 def test_what_a_test_does_with_the_program() -> None:
