@@ -127,9 +127,14 @@ class RewardModel:
         from siftune.finetune.data.tool_checks import check_calls
 
         tokenizer = self._parts[1]
+        prompts: Sequence[Any] = [row["prompt"] for row in rows]
+        if self._domains is not None:
+            fields = [{**(row.get("extra") or {}), **row} for row in rows]
+            known = [one.get(self._domains.domain) for one in fields]
+            prompts = [self._domains.turns(*one) for one in zip(prompts, known, strict=True)]
         chats = [
-            [*row["prompt"], {"role": "assistant", "content": said}]
-            for said, row in zip(completions, rows, strict=True)
+            [*prompt, {"role": "assistant", "content": said}]
+            for said, prompt in zip(completions, prompts, strict=True)
         ]
         asked = [row for row in rows if row.get("tools") or any(map(_has_calls, row["prompt"]))]
         found = check_calls(tokenizer, asked, learned=False)
@@ -152,6 +157,12 @@ class RewardModel:
                 "it again, on at least 20 pairs and with held-out ones"
             )
         return found
+
+    @cached_property
+    def _domains(self) -> Any:
+        from siftune.finetune.data.system_prompts import SystemPrompts
+
+        return SystemPrompts.of_model(self.model)
 
     @cached_property
     def _limit(self) -> int:

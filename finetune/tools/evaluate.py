@@ -19,6 +19,7 @@ from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.finetune.core.intervals import with_interval
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import training_rows
+from siftune.finetune.data.system_prompts import SystemPrompts
 from siftune.finetune.evaluation.generation_eval import GenerationEval, number_of
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import (
@@ -176,8 +177,10 @@ class Evaluate:
         model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
         tokenizer = loading.load_tokenizer(self.model)
         folder = loading.resolve(self.model)
+        domains = SystemPrompts.of_model(folder)
+        read = table if domains is None else domains.table(table, rows)
         found = pairs_with_limits(
-            folder, model, tokenizer, table, self.batch_size, self.on_bad, rows
+            folder, model, tokenizer, read, self.batch_size, self.on_bad, rows
         )
         return self._by_category(found, table, with_limits)
 

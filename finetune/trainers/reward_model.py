@@ -28,6 +28,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.system_prompts import SystemPrompts
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
 from siftune.finetune.models.precision import Precision, formats, frozen_dtype, report
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RewardModel"]
 
-_OF_PAIRS: Final = ("by_prompt", "length_head", "center")
+_OF_PAIRS: Final = ("by_prompt", "length_head", "center", "domain")
 _LOSSES: Final = "finetune.losses.reward"
 _MAX_LENGTH: Final = 1024
 _TRAINED: Final = ("trained weights", "adapters and the head")
@@ -85,6 +86,9 @@ class RewardModel:
             in place of a sure win.
         length_matched: Weigh pairs so that the longer answer wins half of all: length alone then
             predicts nothing.
+        domain: Column, or field of the raw rows, that names the domain of a pair.
+        system_prompts: System prompt of each domain, such as '{code: Judge the code.}'; the model
+            reads it wherever it scores such a row (InternLM2, arXiv:2403.17297).
         length_head: Weight of a second output that learns the length of an answer, so that the
             first one is free of it and alone is kept (ODIN, arXiv:2402.07319, which takes 1); 0 is
             none.
@@ -92,8 +96,8 @@ class RewardModel:
             (arXiv:2312.09244 takes 0.01); none is off.
         freeze: Number of the lowest layers that stay as they are, with the embeddings; 0 trains
             all.
-        max_length: Largest number of tokens of prompt and answer; a longer prompt loses its start.
-            By default what the model takes, at most 1,024.
+        max_length: Largest number of tokens of prompt and answer, by default what the model takes,
+            at most 1,024; a longer prompt loses its start.
         options: Any other arguments of TRL's RewardConfig, by their names there.
     """
 
@@ -112,6 +116,8 @@ class RewardModel:
     use_margin: bool = False
     win_rates: bool = False
     length_matched: bool = False
+    domain: str | None = None
+    system_prompts: Mapping[str, str] = field(default_factory=dict)
     length_head: NonNegative = 0.0
     center: NonNegative | None = None
     freeze: Natural = 0
@@ -137,6 +143,8 @@ class RewardModel:
             raise ValueError("freeze: with lora all layers stay as they are; set one of the two")
         if self.length_head and self.adapter != "merge":
             raise ValueError("length_head: its output is taken out of the merged model: no adapter")
+        if (self.domain is None) != (not self.system_prompts):
+            raise ValueError("domain: it and system_prompts, a text for each domain, go together")
         if self.objective == "attributes" and self.adapter != "merge":
             raise ValueError("attributes: their total is made in the merged model: no adapter")
 
@@ -147,7 +155,7 @@ class RewardModel:
             DataError: pairs cannot be trained on; the text counts and names them.
             UsageError: an option or the model does not fit.
         """
-        table = self._rows().load(rows)
+        table = self._read(rows)
         run = Run.of(out, self._key(table))
         with run.held():
             return run.finished() or self.train(table, rows, run)
@@ -168,8 +176,14 @@ class RewardModel:
         if facts := kept.facts(table):
             key["numbers"] = facts
         if self.eval_rows is not None:
-            key["eval"] = training_rows.data_hash(kept.load(self.eval_rows))
+            key["eval"] = training_rows.data_hash(self._read(self.eval_rows))
         return key
+
+    def _read(self, source: Path | str) -> pl.DataFrame:
+        table = self._rows().load(source)
+        if self.domain is None:
+            return table
+        return SystemPrompts(self.domain, self.system_prompts).table(table, source)
 
     def train(
         self, table: pl.DataFrame, rows: Path, run: Run, finishing: Finishing | None = None
@@ -255,7 +269,7 @@ class RewardModel:
     def _split(self, table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.eval_rows is None:
             return training_rows.held_out(table, self.held_out, self.seed)
-        other = self._rows().load(self.eval_rows)
+        other = self._read(self.eval_rows)
         return table, training_rows.drop_bad(
             other, training_rows.bad_rows(other), self.on_bad, self.eval_rows
         )

@@ -41,7 +41,7 @@ _BATCH: Final = 16
 
 
 class RewardRows(Protocol):
-    """What a training needs to know of its rows."""
+    """How a training reads, checks, encodes and evaluates its rows."""
 
     @property
     def heads(self) -> Mapping[str, float]:
