@@ -154,6 +154,25 @@ def losses(as_json: bool) -> None:
         echo(loss_table())
 
 
+@finetune.command()
+@click.argument("task")
+@click.option("--count", type=click.IntRange(1), default=1000, help="Number of rows.")
+@click.option("--seed", type=int, default=0, help="Seed of the rows: the same gives the same.")
+@click.option(
+    "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the task."
+)
+def tasks(task: str, count: int, seed: int, pairs: tuple[str, ...]) -> None:
+    """Print rows of a procedural task of reasoning-gym, for the reward reasoning_gym.
+
+    Example: siftune finetune tasks chain_sum --count 500 -o min_terms=3 > rows.jsonl
+    """
+    from siftune.curate.files.json_text import dump
+    from siftune.finetune.rewards.reasoning_gym import task_rows
+
+    for row in task_rows(task, count, seed, key_values(pairs)):
+        echo(dump(row))
+
+
 _MODEL: Final = "Folder of the model; the same command continues a stopped training."
 
 

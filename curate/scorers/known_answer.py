@@ -2,20 +2,17 @@ r"""Agreement with a known answer: the final answer of a solution is the row's n
 
 from __future__ import annotations
 
-import re
-import threading
 from dataclasses import dataclass
-from fractions import Fraction
 from importlib.metadata import version
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from siftune.curate.core.errors import UsageError
-from siftune.curate.records.final_answers import checkable, final_answer
+from siftune.curate.records.final_answers import final_answer
 from siftune.curate.rows.chat import last_turn
 from siftune.curate.rows.columns import base_column, values
-from siftune.curate.text.answer_match import plain
+from siftune.curate.text.formulas import require_library, same_formula
+from siftune.curate.text.known_answers import given_answer, same_answer
 
 __all__ = ["KnownAnswer"]
 
@@ -72,114 +69,17 @@ class KnownAnswer:
         """The version of math-verify, if that compares."""
         if self.compare == "plain":
             return {}
-        _library()  # names the extra that is missing
+        require_library("known_answer")
         return {"math-verify": version("math-verify")}
 
     def _row(self, known: str | None, answer: str | None) -> tuple[bool | None, str | None]:
         if known is None or answer is None or not known.strip():
             return None, None
         known = final_answer(known).strip()
-        given = _given(answer, known)
+        given = given_answer(answer, known)
         if given is None:
             return None, None
-        same = _same(known, given)
+        same = same_answer(known, given)
         if not same and self.compare == "math_verify":
-            same = _same_value(known, given)
+            same = same_formula(known, given)
         return same, given
-
-
-_PHRASE: Final = re.compile(r"(?i)\banswer\W{0,3}(?:\s(?:is|would be|=)|:)\W{0,3}([^\n]+)")
-_CHOICE: Final = re.compile(r"\(?([A-Ja-j])[).:]?")
-_FIRST: Final = re.compile(r"\W{0,3}([A-J])(?:[).:*]|\s*\Z)")
-_BRACKETED: Final = re.compile(r"\(([A-J])\)")
-_NUMBER: Final = re.compile(
-    r"(?:(?<![\w)])[-−]\s?)?(?:[$€£¥]\s?)?"
-    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+)?"
-)
-_FRACTION: Final = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
-_UNIT: Final = re.compile(r"\s*(?:%|\\%|°|[^\W\d_][\w²³/ .]{0,40})?")
-_LONGEST: Final = 200  # characters of a formula
-
-
-def _given(answer: str, known: str) -> str | None:
-    """The final answer in a text, to be compared with a known one of that form."""
-    marked = checkable(answer)
-    if marked and marked[1]:
-        return marked[0]
-    choice = _CHOICE.fullmatch(known) is not None
-    if phrases := _PHRASE.findall(answer):
-        return _within(phrases[-1], known, choice)
-    if choice:
-        letters = set(_BRACKETED.findall(answer))
-        first = _FIRST.match(answer)
-        if letters:
-            return letters.pop() if len(letters) == 1 else None
-        return first[1] if first else None
-    if _value(known) is None:
-        return answer.strip() or None
-    numbers = _NUMBER.findall(answer)
-    return numbers[-1].strip() if numbers else None
-
-
-def _within(text: str, known: str, choice: bool) -> str:
-    """The answer in what follows "answer is": its choice, its first number, or its sentence."""
-    if choice and (letter := re.match(r"\W*([A-Ja-j])\b", text)):
-        return letter[1]
-    if _value(known) is not None and (number := _NUMBER.search(text)):
-        return number[0].strip()
-    return re.split(r"[.!?]\s", f"{text} ")[0].strip(" *\"'`$.")
-
-
-def _same(known: str, given: str) -> bool:
-    one, other = _value(known), _value(given)
-    if one is not None and other is not None:
-        return one == other
-    letters = _CHOICE.fullmatch(known), _CHOICE.fullmatch(given)
-    if letters[0] and letters[1]:
-        return letters[0][1].upper() == letters[1][1].upper()
-    return plain(known) == plain(given)
-
-
-def _value(text: str) -> Fraction | None:
-    r"""The number that a short text is, perhaps with a currency before it and a unit behind.
-
-    >>> [_value(text) for text in ("$1,200.50", "5 apples", r"-\frac{1}{2}", "50%", "x = 2", "B")]
-    [Fraction(2401, 2), Fraction(5, 1), Fraction(-1, 2), Fraction(50, 1), None, None]
-    """
-    text = text.strip(" $*").rstrip(".").replace("\\$", "$").replace("\\!", "")
-    if fraction := _FRACTION.fullmatch(text):
-        text = f"{fraction[1]}{fraction[2]}/{fraction[3]}"
-    found = _NUMBER.match(text)
-    if not found or not _UNIT.fullmatch(text, found.end()):
-        return None
-    digits = re.sub(r"[\s$€£¥,]", "", found[0]).replace("−", "-")
-    above, _, below = digits.partition("/")
-    try:
-        return Fraction(above) / Fraction(below or 1)
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def _same_value(known: str, given: str) -> bool:
-    library = _library()
-    if max(len(known), len(given)) > _LONGEST:
-        return False
-    main = threading.current_thread() is threading.main_thread()
-    seconds = 5 if main else None  # its time limit is a signal, which other threads cannot have
-    sides = [
-        library.parse(f"${text}$", parsing_timeout=seconds)
-        or library.parse(text, parsing_timeout=seconds)
-        for text in (known, given)
-    ]
-    return bool(all(sides) and library.verify(*sides, timeout_seconds=seconds))
-
-
-def _library() -> Any:
-    try:
-        import math_verify
-    except ImportError:
-        raise UsageError(
-            "known_answer: compare: math-verify is not installed: pip install 'siftune[math]', or "
-            "take compare: plain"
-        ) from None
-    return math_verify

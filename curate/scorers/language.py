@@ -15,6 +15,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, check_ranges
 from siftune.curate.core.registry import closest
 from siftune.curate.rows.chat import Part, part_of
+from siftune.curate.text.language_id import MERGED, NO_LANGUAGE, langid_model, merged, missing
 
 __all__ = ["Language"]
 
@@ -23,12 +24,10 @@ _Rank = Callable[[str], list[tuple[str, float]]]
 """Codes and probabilities of a text, the most probable first."""
 
 _READ: Final = 2000  # characters of a text
-_MERGED: Final = {"nb": "no", "nn": "no", "wuu": "zh", "yue": "zh", "ary": "ar", "arz": "ar"}
 _NO_PROSE: Final = (
     r"(?s:```.*?(?:```|\z))|`[^`\n]*`|(?i)(?:https?://|www\.)\S+|\S+@\S+|<[^<>\n]{1,200}>"
     r"|(?m:^.*[(){}=<>\[\]].*[;{}][ \t]*$)"  # a line of code
 )
-_NO_LANGUAGE: Final = "zxx"  # of ISO 639-2, the answer of py3langid to what is no prose
 _SHARED_SCRIPTS: Final = r"\p{Latin}\p{Cyrillic}\p{Common}\p{Inherited}"
 _WEIGHTS: Final = (
     (rf"[\p{{L}}&&[{_SHARED_SCRIPTS}]]", 1),
@@ -88,7 +87,7 @@ class Language:
         )
         texts = cleaned.select(pl.when(letters >= self.min_letters).then("text"))["text"]
         first = [None if each is None else self._rank(each)[0] for each in texts.to_list()]
-        ranks = [None if one is None or one[0] == _NO_LANGUAGE else one for one in first]
+        ranks = [None if one is None or one[0] == NO_LANGUAGE else one for one in first]
         found = {
             "language_code": [None if rank is None else rank[0] for rank in ranks],
             "language_probability": [None if rank is None else rank[1] for rank in ranks],
@@ -111,19 +110,10 @@ class Language:
 
 
 def _langid(languages: tuple[str, ...] | None) -> _Rank:
-    model = copy(_langid_model())
+    model = copy(langid_model())
     if languages is not None:
         model.set_languages(_chosen(languages, model.labels))
-    return lambda text: _merged(model.rank(text))
-
-
-@cache
-def _langid_model() -> Any:
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise _missing("langid") from None
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return lambda text: merged(model.rank(text))
 
 
 @cache
@@ -131,25 +121,21 @@ def _lingua(languages: tuple[str, ...] | None) -> _Rank:
     try:
         import lingua
     except ImportError:
-        raise _missing("lingua") from None
+        raise missing("lingua") from None
     known = {one.iso_code_639_1.name.lower(): one for one in lingua.Language.all()}
     codes = list(known) if languages is None else _chosen(languages, known)
     model = lingua.LanguageDetectorBuilder.from_languages(*(known[one] for one in codes)).build()
 
     def rank(text: str) -> list[tuple[str, float]]:
         values = model.compute_language_confidence_values(text)
-        return _merged((one.language.iso_code_639_1.name.lower(), one.value) for one in values)
+        return merged((one.language.iso_code_639_1.name.lower(), one.value) for one in values)
 
     return rank
 
 
-def _missing(extra: str) -> UsageError:
-    return UsageError(f"language: the detector is not installed: pip install 'siftune[{extra}]'")
-
-
 def _chosen(languages: tuple[str, ...], known: Iterable[str]) -> list[str]:
     """The detector's own codes of ``languages``."""
-    ours = {code: _MERGED.get(code, code) for code in known}
+    ours = {code: MERGED.get(code, code) for code in known}
     unknown = sorted(set(languages) - set(ours.values()))
     if unknown:
         near = closest(unknown[0], tuple(sorted(set(ours.values()))))
@@ -158,14 +144,3 @@ def _chosen(languages: tuple[str, ...], known: Iterable[str]) -> list[str]:
     if len(set(languages)) < 2:
         raise UsageError("language: languages: expected two or more to choose from")
     return chosen
-
-
-def _merged(ranked: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The probabilities of the codes that mean one language to us added, the largest first."""
-    total: dict[str, float] = {}
-    for code, probability in ranked:
-        ours = _MERGED.get(code, code)
-        total[ours] = total.get(ours, 0.0) + probability
-    return sorted(
-        ((code, min(one, 1.0)) for code, one in total.items()), key=lambda one: (-one[1], one[0])
-    )

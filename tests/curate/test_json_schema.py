@@ -13,7 +13,8 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
-from siftune.curate.scorers.json_schema import JSONSchema, _checker
+from siftune.curate.scorers.json_schema import JSONSchema
+from siftune.curate.text.json_checks import _checker
 
 NO_PATHS = ["tools", "schema"]
 

@@ -20,13 +20,18 @@ from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rewards.text_share import TextShare
 from siftune.finetune.rewards.types import Reward
 
-SAID = ["yes, yes", "", "The capital of France is Paris.", "NO ", "no", "é ﬁ"]
+SAID = ["yes, yes", "", "The capital of France is Paris.", "NO ", "no", "é ﬁ", "5 of 7"]
 ASKED: list[dict[str, Any]] = [
-    {"id": f"r:{at}", "prompt": [{"role": "user", "content": "Is it?" * at}], "reference": known}
-    for at, known in enumerate(["yes", "", "paris", "no", None, "é fi"], start=1)
+    {
+        "id": f"r:{at}",
+        "prompt": [{"role": "user", "content": "Is it?" * at}],
+        "reference": known,
+        "extra": {"metadata": {"source_dataset": "chain_sum"}},
+    }
+    for at, known in enumerate(["yes", "", "paris", "no", None, "é fi", "7"], start=1)
 ]
-ASKED[0]["extra"] = {"harmful": True}
-ASKED[2]["extra"] = {"harmful": False, "test_list": ["assert True", "assert f(2) == 4"]}
+ASKED[0]["extra"] |= {"harmful": True}
+ASKED[2]["extra"] |= {"harmful": False, "test_list": ["assert True", "assert f(2) == 4"]}
 TEXTS = [str(row["prompt"][0]["content"]) for row in ASKED]
 
 
@@ -45,6 +50,8 @@ def reward(
     tiny_reward_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Reward:
+    if request.param == "reasoning_gym":
+        pytest.importorskip("reasoning_gym")
     if request.param in ("code_tests", "code_reward") and (lacks := missing_limits()):
         pytest.skip(f"programs cannot be limited here: {lacks}")
     folder = tmp_path_factory.mktemp("judged")
@@ -56,7 +63,11 @@ def reward(
         "code_reward": {"file": str(folder / "reward.py")},
         "goal": {**judged, "goal": "it is short"},
         "judge": judged,
+        "constraints": {"instructions": {"punctuation:no_comma": {}}},
+        "json_schema": {"schema": {"type": "number"}},
         "length": {"target": 3},
+        "length_penalty": {"shape": "soft_overlong", "length": 5},
+        "regular_expression": {"pattern": "e"},
         "log_ratio": {"model": str(tiny_model_dir), "reference": str(tiny_model_dir)},
         "policy_logp": {"model": str(tiny_model_dir), "batch_size": 4},
         "proposed_goals": judged,
@@ -97,7 +108,7 @@ def test_every_reward_takes_no_completions(reward: Reward) -> None:
 
 
 def test_exact_match_compares_as_a_reader_would() -> None:
-    assert ExactMatch()(TEXTS, SAID, ASKED) == [0, 1, 0, 1, None, 1]
+    assert ExactMatch()(TEXTS, SAID, ASKED) == [0, 1, 0, 1, None, 1, 0]
 
 
 def test_length_and_text_share_by_hand() -> None:
