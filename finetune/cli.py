@@ -164,7 +164,9 @@ def losses(as_json: bool) -> None:
 def tasks(task: str, count: int, seed: int, pairs: tuple[str, ...]) -> None:
     """Print rows of a procedural task of reasoning-gym, for the reward reasoning_gym.
 
-    Example: siftune finetune tasks chain_sum --count 500 -o min_terms=3 > rows.jsonl
+    They are JSON lines: redirect them to a file, which trainers read.
+
+    Example: siftune finetune tasks chain_sum --count 500 -o min_terms=3
     """
     from siftune.curate.files.json_text import dump
     from siftune.finetune.rewards.reasoning_gym import task_rows

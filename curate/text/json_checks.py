@@ -53,7 +53,7 @@ def _calls(turn: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _between(text: str, opening: str, closing: str) -> Iterator[str]:
-    """What stands between each pair of tags; in linear time, as a lazy pattern is not."""
+    """The text between each pair of tags, in linear time, as a lazy pattern is not."""
     end = 0
     while (start := text.find(opening, end)) >= 0:
         end = text.find(closing, start)

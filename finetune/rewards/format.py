@@ -20,7 +20,7 @@ class Format:
     ``tags`` (each tag comes exactly once), ``order`` (they come in their order), ``outside`` (there
     is no text but in its place: none before the thinking, and with an ``answer`` tag none between
     and behind) and ``filled`` (thinking and answer have text). The last three count only where the
-    tags are there once: repeating a tag is worth nothing. The weights are divided by their sum, so
+    tags are there once: a repeated tag scores 0. The weights are divided by their sum, so
     that a completion in the format scores 1; ``strict`` scores 0 where any part is missing.
 
     With ``prefilled`` the prompt's template has opened the thinking: the completion has no opening

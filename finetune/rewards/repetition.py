@@ -23,7 +23,7 @@ class Repetition:
 
     Options:
         ngram: Number of words of a group.
-        scale: Largest penalty, that of one word said for ever.
+        scale: Largest penalty, that of one word repeated without end.
 
     >>> Repetition(ngram=2)(["?"] * 2, ["a b a b a", "a b c"], [{}] * 2)  # ab ba ab ba: 2 of 4
     [-0.5, 0.0]
