@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -48,6 +49,7 @@ SAMPLED_LINEAGE: Final = "sampled_lineage"
 _COMMAND: Final = "finetune sample"
 _CUT: Final = "cut off at the most tokens"
 _EMPTY: Final = "empty"
+_PASSED: Final = 1.0
 _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 
 
@@ -107,7 +109,8 @@ class Sample:
         mixture: Share of ``reference`` in the mixture that opponents are sampled from; 1 is
             ``reference`` alone.
         scale: Number that scores are divided by before Bradley-Terry turns them into win rates.
-        pass_score: Smallest score of an answer that passes; exact_match and other checks give 1.
+        pass_score: Smallest score of an answer that passes; 1, which exact_match and other checks
+            give, unless set.
         batch_size: Number of answers sampled at once.
         precision: Number format of all models: fp32, bf16, or bf16 where the processor multiplies
             it (auto).
@@ -123,7 +126,7 @@ class Sample:
     opponents: Natural = 0
     mixture: Share = 1.0
     scale: Positive = 1.0
-    pass_score: float = 1.0
+    pass_score: float | None = None
     limit: Natural = 0
     batch_size: Count = 32
     seed: Seed = 0
@@ -137,6 +140,10 @@ class Sample:
         check_ranges(self)
         if bool(self.opponents) != (self.reference is not None):
             raise ValueError("opponents and reference go together: one is set, the other is not")
+        if self.pass_score is not None and not math.isfinite(self.pass_score):
+            raise ValueError(f"pass_score: expected a finite number, got {self.pass_score}")
+        if self.reward is None and self.pass_score is not None:
+            raise ValueError("pass_score: needs a reward, whose scores it is compared with")
         if self.reward is None and self.opponents:
             raise ValueError("opponents: they need a reward, by whose scores they win or lose")
 
@@ -261,9 +268,8 @@ class Sample:
         failed: Sequence[int],
     ) -> pl.DataFrame:
         """The rates of prompts with the keys ``asked``, for each of the rows ``asking``."""
-        passed = [
-            sum(score >= self.pass_score for _, score in one if score is not None) for one in own
-        ]
+        least = _PASSED if self.pass_score is None else self.pass_score
+        passed = [sum(score >= least for _, score in one if score is not None) for one in own]
         samples = [len(one) + more for one, more in zip(own, failed, strict=True)]
         rates = pass_rates(passed, samples).with_columns(asked)
         return asking.join(rates, on=asked.name, maintain_order="left").drop(asked.name)

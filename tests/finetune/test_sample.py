@@ -69,6 +69,10 @@ def test_without_a_reward_every_answer_is_kept_without_a_score(talker, asked, tm
     assert [len(row["completions"]) for row in single] == [1, 1, 1]
     with pytest.raises(ValueError, match="opponents: they need a reward"):
         Sample(model="m", reference="r", opponents=1)
+    with pytest.raises(ValueError, match="pass_score: needs a reward"):
+        Sample(model="m", pass_score=0.5)
+    with pytest.raises(ValueError, match="pass_score: expected a finite number, got nan"):
+        Sample(model="m", reward="length", pass_score=math.nan)
 
 
 def test_of_several_rewards_the_sum_ranks_and_each_is_kept(talker, asked, tmp_path):

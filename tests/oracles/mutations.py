@@ -22,6 +22,7 @@ from pathlib import Path
 from siftune.curate.core import registry
 from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
+from tests.oracles.bugs_draws import DRAWS
 from tests.oracles.bugs_rl import RL
 from tests.own_tests import bugs_of, files_of
 
@@ -40,7 +41,7 @@ def _own() -> Iterator[Mutation]:
                 yield Mutation(f"{name} with {wrong!r} for {right!r}", file, right, wrong, tests)
 
 
-MUTATIONS = (*PAIRS, *ANSWERS, *RL, *_own())
+MUTATIONS = (*PAIRS, *ANSWERS, *RL, *DRAWS, *_own())
 TABLE = Path(__file__).with_name("KILLS.md")
 
 _OURS = ("siftune", "curate", "finetune", "pipelines", "tests")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias
@@ -108,7 +109,8 @@ class Server:
         Raises:
             SiftuneError: the server fails, or an answer is no completion; the text names the row.
         """
-        found = asyncio.run(self._all(draws))
+        with ThreadPoolExecutor(1) as apart:  # a notebook has an event loop of its own running
+            found = apart.submit(asyncio.run, self._all(draws)).result()
         return Sampled([ids for ids, _ in found], [logps for _, logps in found])
 
     async def _all(self, draws: Sequence[Draw]) -> list[tuple[list[int], list[float]]]:
