@@ -84,7 +84,7 @@ class Tensors(TorchDispatchMode):
     """The most bytes that tensors have at once in the block: each storage once, on any device."""
 
     def __init__(self, there: Iterable[torch.Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[StorageWeakRef, int]] = {}
         self._total = self.peak = 0
         for one in there:

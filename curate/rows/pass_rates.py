@@ -6,7 +6,7 @@ columns ``id`` and ``pass_rate`` serves as well; ``pass_rate_samples`` says of h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +19,16 @@ __all__ = ["FILE", "pass_rates", "rates_hashes", "read_pass_rates"]
 
 FILE: Final = "pass_rates.parquet"
 _SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson", ".csv")
-_COLUMNS: Final = {
+_COLUMNS: Final[Mapping[str, type[pl.DataType]]] = {
     "pass_rate": pl.Float64,
     "pass_rate_variance": pl.Float64,
     "pass_rate_samples": pl.UInt32,
 }
 
 
-def pass_rates(passed: Sequence[int], samples: Sequence[int]) -> pl.DataFrame:
+def pass_rates(
+    passed: Sequence[float] | pl.Series, samples: Sequence[int] | pl.Series
+) -> pl.DataFrame:
     """``p = passed / samples``, its variance ``p (1 - p)`` and the samples; null of no sample.
 
     >>> pass_rates([1, 0], [4, 0]).rows()
@@ -36,9 +38,8 @@ def pass_rates(passed: Sequence[int], samples: Sequence[int]) -> pl.DataFrame:
     share = pl.when(pl.col("samples") > 0).then(pl.col("passed") / pl.col("samples"))
     found = counts.select(pass_rate=share, pass_rate_samples="samples")
     variance = pl.col("pass_rate") * (1 - pl.col("pass_rate"))
-    return found.select(
-        "pass_rate", variance.alias("pass_rate_variance"), "pass_rate_samples"
-    ).cast(dict(_COLUMNS))
+    columns = found.select("pass_rate", variance.alias("pass_rate_variance"), "pass_rate_samples")
+    return columns.cast(pl.Schema(_COLUMNS))
 
 
 def read_pass_rates(source: str) -> pl.DataFrame:
@@ -62,7 +63,9 @@ def read_pass_rates(source: str) -> pl.DataFrame:
         table = table.with_columns(pass_rate_samples=pl.lit(1))
     names = {name: _COLUMNS[name] for name in ("pass_rate", "pass_rate_samples")}
     try:
-        read = table.select("id", *names).cast({"id": pl.String, **names})
+        read = table.select(
+            pl.col("id").cast(pl.String), *(pl.col(n).cast(t) for n, t in names.items())
+        )
     except pl.exceptions.PolarsError as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{file}: pass_rate and pass_rate_samples: {reason}") from None
@@ -91,9 +94,10 @@ def _file(source: str) -> Path:
 
 
 def _read(file: Path) -> pl.DataFrame:
+    readers: dict[str, Callable[[Path], pl.DataFrame]]
     readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv}
     try:
-        return readers.get(file.suffix, pl.read_ndjson)(file)  # type: ignore[operator]
+        return readers.get(file.suffix, pl.read_ndjson)(file)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{file} cannot be read as {file.suffix[1:]} ({reason})") from None

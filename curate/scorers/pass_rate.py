@@ -69,4 +69,4 @@ class PassRate:
         every = pl.concat(read_pass_rates(one) for one in self.samples)
         passed = (pl.col("pass_rate") * pl.col("pass_rate_samples")).sum()
         counts = every.group_by("id").agg(passed=passed, samples=pl.col("pass_rate_samples").sum())
-        return counts.select("id").hstack(pass_rates(counts["passed"], counts["samples"]))
+        return counts.select("id").hstack(pass_rates(*counts.drop("id").get_columns()))

@@ -59,8 +59,8 @@ def reward_adapters(reward: Reward) -> list[RewardModel]:
 
 
 def _models(reward: Reward) -> list[RewardModel]:
-    several = isinstance(reward, WeightedRewards)
-    listed = [part.reward for part in reward.parts] if several else [reward]  # type: ignore[union-attr]
+    parts = reward.parts if isinstance(reward, WeightedRewards) else ()
+    listed = [part.reward for part in parts] if parts else [reward]
     return [one for one in listed if isinstance(one, RewardModel)]
 
 

@@ -264,13 +264,14 @@ class Sample:
         self,
         asked: pl.Series,
         asking: pl.DataFrame,
-        own: Sequence[Sequence[tuple[str, float | None]]],
+        own: Sequence[Sequence[_Scored]],
         failed: Sequence[int],
     ) -> pl.DataFrame:
         """The rates of prompts with the keys ``asked``, for each of the rows ``asking``."""
         least = _PASSED if self.pass_score is None else self.pass_score
-        passed = [sum(score >= least for _, score in one if score is not None) for one in own]
-        samples = [len(one) + more for one, more in zip(own, failed, strict=True)]
+        scores = [[one.score for one in answers if one.score is not None] for answers in own]
+        passed = [sum(score >= least for score in some) for some in scores]
+        samples = [len(some) + more for some, more in zip(scores, failed, strict=True)]
         rates = pass_rates(passed, samples).with_columns(asked)
         return asking.join(rates, on=asked.name, maintain_order="left").drop(asked.name)
 
