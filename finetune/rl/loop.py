@@ -26,6 +26,7 @@ from siftune.finetune.rl.kl_stop import KLLimit, KLStop
 from siftune.finetune.rl.model import ActorCritic, policy_scores
 from siftune.finetune.rl.parts import Divisor, policy_loss_of
 from siftune.finetune.rl.rollout import Rollout
+from siftune.finetune.rl.rollout_watch import answered, means_of
 from siftune.finetune.rl.settings import Settings
 from siftune.finetune.rl.update import Update, update
 from siftune.finetune.runs import checkpoints
@@ -33,6 +34,7 @@ from siftune.finetune.runs.finite_steps import FiniteSteps, NonFiniteError, Stop
 
 if TYPE_CHECKING:
     from siftune.finetune.rl.prepare import Supervised
+    from siftune.finetune.watch.watching import Watch
 
 __all__ = ["Loop", "RunningMeans"]
 
@@ -100,6 +102,7 @@ class Loop(FiniteSteps):
         self.collector, self.settings, self.supervised = collector, settings, supervised
         self.work, self.save_every, self.at_save = work, save_every, at_save
         self.kl_coef, self.cost_multiplier = settings.kl_coef, settings.first_multiplier
+        self.watch: Watch | None = None
         self.policy_loss = policy_loss_of(settings)
         self.rollout: Rollout | None = None
         self.good: dict[str, Tensor] = {}
@@ -227,7 +230,10 @@ class Loop(FiniteSteps):
 
     def begin(self) -> None:
         """Make the rollout of the first step, or of the first after a checkpoint."""
-        self.pace.begin(self.state.global_step)
+        step = self.state.global_step
+        self.pace.begin(step)
+        if self.watch is not None:
+            self.watch.begin(step, self.work / f"checkpoint-{step}" if step else None)
         if self.at_save is not None and self.state.global_step == 0:
             self.at_save(0)
         self._next()
@@ -239,6 +245,10 @@ class Loop(FiniteSteps):
         """
         done = self._current
         self._log_rollout(done)
+        if self.watch is not None:
+            self.watch.act(control)  # before the next rollout, which β is a part of
+            if self.watch.ended is not None:
+                return
         self.kl_coef = self.settings.controller(self.kl_coef, done.kl, len(done.scores))
         if (cost := done.drawn.get("objective/cost")) is not None:
             self.cost_multiplier = self.settings.limiter(self.cost_multiplier, cost)
@@ -290,6 +300,10 @@ class Loop(FiniteSteps):
         score, kl = values["objective/score"], values["objective/kl"]
         distributed.progress(f"{self._place(rollout)}, score {score:.4g}, KL {kl:.4g}")
         self.log({**values, "rollout/stopped": 1.0} if stopped else values)
+        if self.watch is not None and not stopped and rollout.index < self.settings.rollouts:
+            prompts = {one.row["id"]: one.text for one in self.collector.prompts}
+            given, more = answered(rollout, prompts), means_of(values)
+            self.watch.answered(self.state.global_step, given, more)
 
     def _place(self, rollout: Rollout) -> str:
         """The number of the rollout in words, tokens per second and the time left."""
@@ -306,13 +320,17 @@ class Loop(FiniteSteps):
         checkpoints.save_weights(folder, self.ac)
         state = {"kl_coef": self.kl_coef, "cost_multiplier": self.cost_multiplier}
         write_json(folder / _STATE, state)
+        if self.watch is not None and distributed.first():
+            self.watch.save(folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         distributed.together()
         if distributed.first():
             checkpoints.seal(self.work / f"checkpoint-{self.state.global_step}")
-            checkpoints.rotate(self.work)
+            checkpoints.rotate(
+                self.work, () if self.watch is None else self.watch.spared(self.work)
+            )
         distributed.together()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

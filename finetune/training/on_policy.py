@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,7 @@ import polars as pl
 
 from siftune.curate.core import registry
 from siftune.curate.core.errors import DataError
-from siftune.curate.core.ranges import Count, Rank
+from siftune.curate.core.ranges import Count, Natural, Rank
 from siftune.curate.core.schema import KINDS
 from siftune.curate.files.atomic import digest_of, hash_tree, write_text
 from siftune.curate.models.model_config import positions_of
@@ -46,10 +46,13 @@ from siftune.finetune.rewards.types import (
 from siftune.finetune.rl.settings import Critic, Settings
 from siftune.finetune.runs.resumable_run import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
+from siftune.finetune.training.watched import stopped_by, watch_rollouts
+from siftune.finetune.watch.actions import Action
 
 if TYPE_CHECKING:
     from siftune.finetune.rewards.types import Reward
     from siftune.finetune.rl.loop import Loop
+    from siftune.finetune.watch.watching import WatchCallback
 
 __all__ = ["OnPolicy"]
 
@@ -101,6 +104,10 @@ class OnPolicy(Settings):
     on_bad: training_rows.OnBad = "refuse"
     eval_rows: str | None = None
     eval_limit: Count = 64
+    watch: Action = "log"
+    watch_detectors: Mapping[str, Any] = field(default_factory=dict)
+    watch_prompts: Natural = 8
+    watch_rows: str | None = None
     save_every: Count = 10
 
     def __post_init__(self) -> None:
@@ -159,8 +166,12 @@ class OnPolicy(Settings):
         report(self.precision, self._frozen, self._trained)
         self._load(reward)
         loop, used, bad = self._loop(table, tokenizer, reward, rows, run.work)
-        loop.at_save = self._evaluation(tokenizer, loop, run)
+        watch = watch_rollouts(self, tokenizer, loop, used, run)
+        loop.at_save = self._evaluation(tokenizer, loop, run, watch)
         stopped = self._train(loop, run)
+        if watch is not None:
+            with quiet():
+                watch.take_good(loop)
         from siftune.finetune.rl.parts import parts_record
 
         facts = {
@@ -179,6 +190,7 @@ class OnPolicy(Settings):
             "metrics": self._write_metrics(loop, run),
             "stopped": "kl" if stopped else None,
             "stopped_because": stopped,
+            **stopped_by(watch),
         }
         policy = loop.ac.policy
         if self.lora:
@@ -338,8 +350,22 @@ class OnPolicy(Settings):
             return str(stop)
         return None
 
-    def _evaluation(self, tokenizer: Any, loop: Loop, run: Run) -> Callable[[int], None] | None:
-        """Evaluates the current policy on the held-out prompts at a step."""
+    def _evaluation(
+        self, tokenizer: Any, loop: Loop, run: Run, watch: WatchCallback | None
+    ) -> Callable[[int], None]:
+        """Evaluates the current policy on the held-out prompts, and on those watched, at a step."""
+        own = self._own_evaluation(tokenizer, loop, run)
+        policy = loop.ac.policy.get_base_model() if self.lora else loop.ac.policy
+
+        def evaluate(step: int) -> None:
+            if own is not None:
+                own(step)
+            if watch is not None:
+                watch.watch.ask_prompts(policy, step)
+
+        return evaluate
+
+    def _own_evaluation(self, tokenizer: Any, loop: Loop, run: Run) -> Callable[[int], None] | None:
         if self.eval_rows is None:
             return None
         table = chosen_rows(training_rows.load(self.eval_rows, KINDS), self.eval_limit, self.seed)

@@ -20,10 +20,12 @@ from siftune.finetune.watch.alarms import Training
 from siftune.finetune.watch.prompts import diverse
 
 if TYPE_CHECKING:
+    from siftune.finetune.rl.loop import Loop
     from siftune.finetune.runs.resumable_run import Run
+    from siftune.finetune.training.on_policy import OnPolicy
     from siftune.finetune.watch.watching import Means, WatchCallback
 
-__all__ = ["WatchOptions", "ask_of", "beta_of", "stopped_by", "watch_of"]
+__all__ = ["WatchOptions", "ask_of", "beta_of", "stopped_by", "watch_of", "watch_rollouts"]
 
 _COMPARED: Final = 1000  # rows that prompts are chosen among
 _BATCH: Final = 16
@@ -90,7 +92,9 @@ def watch_of(
     if options.watch == "off":
         return None
     if options.watch == "raise_beta" and raise_beta is None:
-        raise UsageError("watch: raise_beta needs a loss with beta; take log, roll_back or stop")
+        raise UsageError(
+            "watch: raise_beta needs a loss with beta, or kl_coef; take log, roll_back or stop"
+        )
     from siftune.finetune.runs.checkpoints import trained
     from siftune.finetune.watch.watching import Watch, WatchCallback
 
@@ -101,6 +105,31 @@ def watch_of(
         run.beside, training, options.watch, options.watch_detectors, raise_beta, ask, start
     )
     return WatchCallback(watch) if more is None else WatchCallback(watch, more)
+
+
+def watch_rollouts(
+    options: OnPolicy, tokenizer: Any, loop: Loop, used: pl.DataFrame, run: Run
+) -> WatchCallback | None:
+    """The watch that a loop of RL gives its rollouts; None where it is off.
+
+    Prompts are of ``eval_rows``, or without any of the rows that are trained on; β is the weight of
+    the KL, which checkpoints have.
+    """
+    if options.watch == "off":
+        return None
+    held = options.eval_rows
+    table = used if held is None else training_rows.load(held, KINDS)
+    prompts, given = options.watch_prompts, options.watch_rows
+    ask = ask_of(table, tokenizer, prompts, options.seed, options.max_new_tokens, given)
+
+    def multiply(factor: float) -> None:
+        loop.kl_coef *= factor
+
+    found = watch_of(options, "rl", run, ask, multiply if options.kl_coef > 0 else None, loop.ac)
+    if found is not None:
+        found.watch.keeps_beta = True
+        loop.watch = found.watch
+    return found
 
 
 def ask_of(

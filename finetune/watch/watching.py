@@ -68,7 +68,8 @@ def measured(logs: Mapping[str, Any]) -> dict[str, float]:
 class Watch:
     """Series, alarms and actions of one run; its files lie in ``folder``.
 
-    ``raise_beta`` multiplies β by a factor. ``start`` are the trained weights before training,
+    ``raise_beta`` multiplies β by a factor; ``keeps_beta`` is whether checkpoints have it.
+    ``start`` are the trained weights before training,
     where a rollback may have to put them back.
     """
 
@@ -79,6 +80,7 @@ class Watch:
     raise_beta: Callable[[float], None] | None = None
     ask: Ask | None = None
     start: Mapping[str, Tensor] | None = None
+    keeps_beta: bool = False
     found: list[Alarm] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -196,7 +198,7 @@ class Watch:
     def _raised_before(self) -> None:
         """Raise β as often as the alarms of the run so far have."""
         times = len({one.step for one in self.found}) if self.action == "raise_beta" else 0
-        if times and self.raise_beta is not None:
+        if times and self.raise_beta is not None and not self.keeps_beta:
             self.raise_beta(_RAISE**times)
 
     def _write(self) -> None:

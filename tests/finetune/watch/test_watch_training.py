@@ -19,6 +19,7 @@ from siftune.curate.rows.chat import turn
 from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.pair.sft import SFT as PairSFT
 from siftune.finetune.losses.weighted import Weighted
+from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.sft import SFT
 from siftune.finetune.training.watched import beta_of, watch_of
 from siftune.finetune.watch.prompts import diverse
@@ -166,3 +167,44 @@ def test_the_prompts_are_unlike_each_other_and_the_same_in_any_order() -> None:
         assert {"3", "4"} <= set(chosen)
         assert [row["id"] for row in diverse(rows[::-1], 3, seed)] == chosen
     assert len(diverse([*rows, {"id": "9", "prompt": rows[0]["prompt"]}], 9)) == 5
+
+
+def test_rl_gives_the_watch_its_rollouts_and_an_alarm_raises_the_weight_of_the_kl(
+    tiny_model_dir: Path, rows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace("'loss'", "'score'").replace("at=3", "at=2"))
+    settings: dict[str, Any] = {
+        "reward": {
+            "text_share": {"options": {"text": "e"}},
+            "length": {"options": {"target": 4}},
+        },
+        "rollouts": 3,
+        "batch_size": 4,
+        "minibatches": 1,
+        "epochs": 1,
+        "max_new_tokens": 4,
+        "kl_coef": 0.1,
+        "save_every": 1,
+        "watch_prompts": 2,
+        "watch_detectors": {f"{tmp_path}/own.py:late": {}},
+    }
+    PPO(model=str(tiny_model_dir), **settings, watch="raise_beta")(rows, tmp_path / "m")
+    logged = lines(tmp_path / "m" / "metrics.jsonl")
+    assert [one["objective/kl_coef"] for one in logged] == pytest.approx([0.1, 0.1, 0.2, 0.4])
+    series = lines(tmp_path / "m" / "watch.jsonl")
+    first = next(one["series"] for one in series if one["step"] == 1 and "score" in one["series"])
+    names = {"kl", "entropy", "cut", "length", "refused", "reward/text_share", "reward/length"}
+    assert names <= first.keys()
+    assert first["score"][0] == pytest.approx(logged[0]["objective/score"], rel=1e-5)
+    assert first["kl"][0] == pytest.approx(logged[0]["objective/kl"], abs=1e-5)
+    assert first["cut"][0] == logged[0]["rollout/truncated"]
+    assert len(list((tmp_path / "m" / "watch").iterdir())) == 4
+    facts = json.loads((tmp_path / "m" / "siftune.json").read_text())
+    assert [one["step"] for one in facts["watch"]["alarms"]] == [2, 3]
+    free = {**settings, "kl_coef": 0.0}
+    with pytest.raises(UsageError, match="raise_beta needs a loss with beta, or kl_coef"):
+        PPO(model=str(tiny_model_dir), **free, watch="raise_beta")(rows, tmp_path / "n")
+    back = PPO(model=str(tiny_model_dir), **settings, watch="roll_back")
+    back(rows, tmp_path / "back")
+    facts = json.loads((tmp_path / "back" / "siftune.json").read_text())
+    assert (facts["stopped"], len(lines(tmp_path / "back" / "metrics.jsonl"))) == ("watch", 2)

@@ -1,0 +1,47 @@
+"""What the watch is given of a rollout: answers, rewards, KL, entropy and which ones were cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from siftune.curate.text.refusals import refusals
+from siftune.finetune.rl.kl import kl_k1
+from siftune.finetune.watch.observe import Answered
+
+if TYPE_CHECKING:
+    from siftune.finetune.rl.rollout import Rollout
+
+__all__ = ["answered", "means_of"]
+
+_CLIPPED: Final = "policy/clipfrac"
+_REWARDS: Final = "reward/"
+
+
+def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
+    """The answers of a rollout with what was measured of each; ``prompts`` are texts by row."""
+    mask = rollout.tokens.mask
+    count = mask.sum(1).clamp(min=1)
+    asked = [prompts[key] for key in rollout.ids]
+    refused = refusals(pl.Series(asked), pl.Series(rollout.completions, dtype=pl.String))
+    kl = _over_tokens(kl_k1(rollout.old.logps, rollout.ref_logps), mask)
+    columns: dict[str, Any] = {
+        "kl": kl.tolist(),
+        "entropy": (_over_tokens(rollout.entropy, mask) / count).tolist(),
+        "cut": (~rollout.ended).double().tolist(),
+        "refused": [None if one is None else float(one) for one in refused],
+    }
+    return Answered(asked, rollout.completions, rollout.scores.tolist(), columns)
+
+
+def _over_tokens(values: Any, mask: Any) -> Any:
+    """The sum over each row's tokens of the mask."""
+    return (values.double() * mask).sum(1)
+
+
+def means_of(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The series in the metrics of a rollout that are no numbers of single answers."""
+    found = {name: value for name, value in metrics.items() if name.startswith(_REWARDS)}
+    return {**found, "clip_share": metrics.get(_CLIPPED)}
