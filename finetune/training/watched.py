@@ -22,7 +22,6 @@ from siftune.finetune.watch.prompts import diverse
 if TYPE_CHECKING:
     from siftune.finetune.rl.loop import Loop
     from siftune.finetune.runs.resumable_run import Run
-    from siftune.finetune.training.on_policy import OnPolicy
     from siftune.finetune.watch.watching import Means, WatchCallback
 
 __all__ = ["WatchOptions", "ask_of", "beta_of", "stopped_by", "watch_of", "watch_rollouts"]
@@ -108,7 +107,7 @@ def watch_of(
 
 
 def watch_rollouts(
-    options: OnPolicy, tokenizer: Any, loop: Loop, used: pl.DataFrame, run: Run
+    options: Any, tokenizer: Any, loop: Loop, used: pl.DataFrame, run: Run
 ) -> WatchCallback | None:
     """The watch that a loop of RL gives its rollouts; None where it is off.
 
