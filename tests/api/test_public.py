@@ -28,6 +28,7 @@ GROUPS = (
     *("curate.judges", "curate.judge_tasks"),
     *("finetune.losses.pair", "finetune.losses.unpaired", "finetune.losses.token"),
     *("finetune.losses.listwise", "finetune.rewards", "finetune.tools"),
+    *("finetune.advantages", "finetune.policy_losses"),
 )
 
 

@@ -22,7 +22,10 @@ from siftune.finetune.core.methods import FAMILIES, JUDGE, TOOLS
 from siftune.finetune.option_texts import OPTION_TEXTS
 from tests.fuzz.options import commands
 
-GROUPS = ("curate.scorers", "curate.selectors", "finetune.trainers", "finetune.rewards", *FAMILIES)
+GROUPS = (
+    *("curate.scorers", "curate.selectors", "finetune.trainers", "finetune.rewards", *FAMILIES),
+    *("finetune.advantages", "finetune.policy_losses"),
+)
 COMPONENTS = [
     *((group, name) for group in GROUPS for name in registry.names(group)),
     *TOOLS.values(),
