@@ -62,7 +62,7 @@ def launched(config, script, words):
 
 
 def succeed(process):
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err.decode()
     return out.decode()
 
@@ -167,7 +167,7 @@ def of_rl(method, model, rows, out, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     ("method", "options"),
     [
