@@ -75,6 +75,10 @@ class AnswerJudge:
         """
         check_judge(self.judge, self.judge_options)
 
+    def describe(self) -> dict[str, Any]:
+        """The judge: its model, or the code of a function."""
+        return {"judge": self._backend.identity}
+
     def verdicts(self, task: Task, items: Sequence[Item]) -> list[Verdict]:
         """The verdict of a task on each item, in order."""
         usual = Prices(self.price_input, self.price_output, self.most_per_call)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import Count, Positive
+from siftune.curate.files.atomic import digest_of
 from siftune.finetune.code_execution.limits import Limits
 from siftune.finetune.code_execution.probe import check_limits, needs_network
 from siftune.finetune.code_execution.program_text import program_in
@@ -104,6 +105,10 @@ class CodeReward:
             return call_function(self._program, self.function, calls, limits, self.seconds)
         except NotRunError:
             return [(False, None)] * len(calls)
+
+    def describe(self) -> dict[str, Any]:
+        """The code of the file, for the key of a training."""
+        return {"code": digest_of(self._program)}
 
     @cached_property
     def _program(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from siftune.curate.core.ranges import Count, Positive
 from siftune.curate.models.precision import Precision
+from siftune.finetune.models.loading import model_hash
 from siftune.finetune.scoring.completion_logps import CompletionLogps
 
 __all__ = ["LogRatio"]
@@ -59,6 +60,10 @@ class LogRatio:
         """
         for logps in self._logps:
             _ = logps.parts
+
+    def describe(self) -> dict[str, Any]:
+        """The content of both models, for the key of a training."""
+        return {"model": model_hash(self.model), "reference": model_hash(self.reference)}
 
     @cached_property
     def _logps(self) -> tuple[CompletionLogps, CompletionLogps]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.models.precision import Precision
+from siftune.finetune.models.loading import model_hash
 from siftune.finetune.scoring.completion_logps import CompletionLogps
 
 __all__ = ["PolicyLogp"]
@@ -50,6 +51,10 @@ class PolicyLogp:
             UsageError: it cannot be used.
         """
         _ = self._logps.parts
+
+    def describe(self) -> dict[str, Any]:
+        """The content of the model, for the key of a training."""
+        return {"model": model_hash(self.model)}
 
     @cached_property
     def _logps(self) -> CompletionLogps:

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from siftune.curate.models.precision import Precision
-from siftune.finetune.rewards.types import Reward, load, reward_of
+from siftune.finetune.models.loading import model_hash
+from siftune.finetune.rewards.types import Reward, facts_of, folders_of, load, reward_of
 
 __all__ = ["ReferenceDifference"]
 
@@ -72,6 +73,11 @@ class ReferenceDifference:
             UsageError: it cannot be used.
         """
         load(self._reward)
+
+    def describe(self) -> dict[str, Any]:
+        """What the reward depends on, for the key of a training."""
+        folders = {one: model_hash(one) for one in folders_of(self.reward)}
+        return {"reward": {**facts_of(self._reward), **folders}}
 
     @cached_property
     def _reward(self) -> Reward:

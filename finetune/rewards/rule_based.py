@@ -75,6 +75,12 @@ class RuleBased(AnswerJudge):
                 scores[at] = _sum(chosen[at], verdict.values)
         return scores
 
+    def describe(self) -> dict[str, Any]:
+        """The judge, and the weights of a file."""
+        task: Any = self._task
+        of_task: dict[str, Any] = task.describe()
+        return super().describe() | of_task
+
     def _weights(self, row: Mapping[str, Any]) -> Sequence[float] | None:
         """The weights by the row's field; None where they are those of all rows, or unknown."""
         kind = (row.get("extra") or {}).get(self.kind_field)

@@ -20,6 +20,7 @@ __all__ = [
     "Reward",
     "check_fields",
     "entries_of",
+    "facts_of",
     "folders_of",
     "load",
     "of_texts",
@@ -200,6 +201,15 @@ def _entry(name: str, given: Any) -> Entry:
     if not isinstance(options, Mapping):
         raise UsageError(f"reward: {name}: options: expected {{KEY: VALUE}}, got {options!r}")
     return Entry(name, float(weight), keys.get("reward", name), options)
+
+
+def facts_of(reward: Reward) -> dict[str, Any]:
+    """What a reward of ours depends on besides its options: files, models, a judge."""
+    if not type(reward).__module__.startswith(__name__.rpartition(".")[0]):
+        return {}
+    parts = {part.name: facts_of(part.reward) for part in getattr(reward, "parts", ())}
+    describe: Callable[[], dict[str, Any]] = getattr(reward, "describe", dict)
+    return {**{name: own for name, own in parts.items() if own}, **describe()}
 
 
 def folders_of(reward: str | Mapping[str, Any] | None) -> list[str]:

@@ -40,6 +40,7 @@ from siftune.finetune.rewards.types import (
     Entry,
     check_fields,
     entries_of,
+    facts_of,
     reads_fields,
     reward_of,
 )
@@ -249,6 +250,8 @@ class OnPolicy(Settings):
             parts["pass_rate"] = digest_of(self._rates(table))
         if self.rollouts_from is not None and not self.from_server:
             parts["rollouts_from"] = hash_tree(Path(self.rollouts_from))
+        if facts := facts_of(reward_of(self.reward, self.reward_options or {}, self.precision)):
+            parts["reward_facts"] = facts
         if self._has_components:  # one may load a reward model in this format
             parts["reward_precision"] = precision_used(self.precision)
         if reads_fields(self.reward) and "extra" in table.columns:

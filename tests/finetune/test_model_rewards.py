@@ -98,3 +98,35 @@ def test_each_known_answer_is_scored_once() -> None:
     group = [{"id": "g", "reference": "abc"}] * 3
     assert reward(["?"] * 3, ["a", "abcd", "abc"], group) == [-2, 1, 0]
     assert scored == ["a", "abcd", "abc", "abc"]
+
+
+def test_what_a_reward_depends_on_is_part_of_a_trainings_key(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Files, models and judges by their content: a name says nothing of it."""
+    from siftune.finetune.models.loading import model_hash
+    from siftune.finetune.rewards.types import facts_of, reward_of
+
+    file = tmp_path / "reward.py"
+    file.write_text("def reward(prompt, completion, row): return 1")
+    weights = tmp_path / "weights.json"
+    weights.write_text('{"weights": [1.0]}')
+    (tmp_path / "judge.py").write_text("def answer(messages): return 'Yes'")
+    judge = {"judge": f"scripted:{tmp_path / 'judge.py'}:answer"}
+    rules = {"propositions": ["it is kind"], "weights_file": str(weights), **judge}
+    named = {
+        "code_reward": {"options": {"file": str(file)}},
+        "policy_logp": {"options": {"model": str(tiny_model_dir)}},
+        "rule_based": {"options": rules},
+        "exact_match": 1,
+    }
+    first = facts_of(reward_of(named, {}))
+    assert first.keys() == {"code_reward", "policy_logp", "rule_based"}
+    assert first["policy_logp"] == {"model": model_hash(tiny_model_dir)}
+    file.write_text("def reward(prompt, completion, row): return 2")
+    weights.write_text('{"weights": [2.0]}')
+    second = facts_of(reward_of(named, {}))
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"code_reward", "rule_based"}
+    inner = ReferenceDifference("code_reward", {"file": str(file)})
+    assert facts_of(inner) == {"reward": second["code_reward"]}
