@@ -24,6 +24,7 @@ from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
 from tests.oracles.bugs_draws import DRAWS
 from tests.oracles.bugs_rl import RL
+from tests.oracles.bugs_rl_loop import RL_LOOP
 from tests.own_tests import bugs_of, files_of
 
 __all__ = ["MUTATIONS", "ROOT", "known"]
@@ -41,11 +42,14 @@ def _own() -> Iterator[Mutation]:
                 yield Mutation(f"{name} with {wrong!r} for {right!r}", file, right, wrong, tests)
 
 
-MUTATIONS = (*PAIRS, *ANSWERS, *RL, *DRAWS, *_own())
+MUTATIONS = (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *_own())
 TABLE = Path(__file__).with_name("KILLS.md")
 
 _OURS = ("siftune", "curate", "finetune", "pipelines", "tests")
-_THEIRS = ("torch", "polars", "scipy.optimize", "pydantic", "transformers", "peft", "pytest")
+_THEIRS = (
+    *("torch", "polars", "scipy.optimize", "pydantic", "transformers", "transformers.trainer"),
+    *("accelerate", "peft", "pytest"),
+)
 _SURVIVED = "SURVIVED"
 _NOT_RUN = "NOT RUN"
 _ALIVE = (_SURVIVED, _NOT_RUN)

@@ -106,7 +106,7 @@ def loop_of(
     )
     answers = cycle([world.answers[number] for number in drawn])
     patch.setattr(in_process, "sample", lambda _, prompts, *__: [next(answers) for _ in prompts])
-    return Loop(made, settings, work)
+    return Loop(made, settings, work, save_every=1000)
 
 
 def exact_samples(world: World, patch: pytest.MonkeyPatch, size: int = 1) -> None:

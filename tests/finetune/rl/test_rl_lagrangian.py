@@ -105,15 +105,33 @@ def test_a_multiplier_of_0_is_ppo_to_the_last_bit(tmp_path, monkeypatch):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
+def test_the_multiplier_moves_after_each_rollout_and_is_kept(tmp_path, monkeypatch):
+    world = World(language_model(0), language_model(1))
+    costs = [0.1 * at for at in range(13)]
+    options = {"cost": "harm", "cost_limit": 0.2, "cost_rate": 0.3, "reward": TWO, "rollouts": 2}
+    drawn = list(range(13))
+    loop = loop_of("ppo", world, drawn, tmp_path, monkeypatch, costs=costs, **options)
+    loop.train()
+    told = [line for line in loop.state.log_history if "objective/cost" in line]
+    assert [line["objective/cost"] for line in told] == pytest.approx([0.6] * 3)
+    weights, wanted = [line["objective/cost_multiplier"] for line in told], [1.0]
+    for _ in range(2):
+        wanted.append(wanted[-1] * math.exp(0.3 * wanted[-1] * 0.4))
+    assert weights == pytest.approx(wanted)
+    loop.cost_multiplier = 0.0
+    loop._load_from_checkpoint(str(tmp_path / "checkpoint-2"))
+    assert loop.cost_multiplier == pytest.approx(wanted[-1])
+
+
 @pytest.mark.slow
 def test_a_run_comes_to_rest_at_the_closed_form(tmp_path, monkeypatch):
     """The whole loop, by exact samples: mean cost, multiplier and law are those of the optimum."""
     world = World(language_model(0), language_model(1))
     costs = [float(score > 0.3) for score in world.scores]
     options = {"cost": "harm", "cost_limit": 0.2, "cost_rate": 0.5, "kl_coef": 0.5, "lam": 1.0}
-    options |= {"whiten": False, "rollouts": 300, "lr": 0.02, "critic_lr": 0.02}
+    options |= {"whiten": False, "rollouts": 300, "lr": 0.004, "critic_lr": 0.01}
     options |= {"reward": TWO}
-    loop = loop_of("ppo", world, [0] * 512, tmp_path, monkeypatch, costs=costs, **options)
+    loop = loop_of("ppo", world, [0] * 192, tmp_path, monkeypatch, costs=costs, **options)
     exact_samples(world, monkeypatch)
     loop.train()
     with torch.no_grad():
