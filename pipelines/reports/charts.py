@@ -8,12 +8,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-__all__ = ["Chart", "arms_chart", "curve", "embedding_map", "histogram", "rounds_chart"]
+__all__ = ["Chart", "arms_chart", "beside", "curve", "embedding_map", "histogram", "rounds_chart"]
 
 Chart: TypeAlias = dict[str, Any]
 """``data`` and ``layout`` of a plotly figure."""
 
 _COLOURS = ("#2f6f4f", "#b5541c", "#3b5b92", "#8a6d1d", "#7a3b69", "#4f8a8b", "#a33b3b", "#5b5b5b")
+_ON_BOTH = ("#2f8f5f", "#c5642c")  # readable on a light and on a dark page
+_MARK = {"color": "#d33", "dash": "dot", "width": 2}
+_GREY = "#888888"
+_GRID = "rgba(128,128,128,0.25)"
 _KEPT = "kept"
 _APART = 0.05  # of a round, between the intervals of two lines
 
@@ -46,6 +50,34 @@ def curve(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Cha
         for i, (name, points) in enumerate(lines.items())
     ]
     return _figure(data, "step", title)
+
+
+def beside(
+    pair: Sequence[tuple[str, Sequence[tuple[float, float]]]], marked: Sequence[float] = ()
+) -> Chart:
+    """Two lines of (step, value) points with an axis each, and a mark at some steps (alarms)."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": [step for step, _ in points],
+            "y": [value for _, value in points],
+            "line": {"color": colour},
+            "yaxis": axis,
+        }
+        for (name, points), colour, axis in zip(pair, _ON_BOTH, ("y", "y2"), strict=True)
+    ]
+    figure = _figure(data, "step", pair[0][0], showlegend=True)
+    title = {"text": pair[1][0]}
+    other = {"title": title, "overlaying": "y", "side": "right", "tickmode": "auto"}
+    figure["layout"]["yaxis2"] = {**other, "showgrid": False, "zeroline": False}
+    figure["layout"]["margin"] |= {"r": 60}
+    figure["layout"]["shapes"] = [
+        {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": _MARK}
+        for at in marked
+    ]
+    return figure
 
 
 def rounds_chart(title: str, lines: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Chart:
@@ -141,11 +173,11 @@ def _figure(data: list[Chart], x: str, y: str, **layout: Any) -> Chart:
     common = {
         "height": 300,
         "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-        "xaxis": {"title": {"text": x}},
-        "yaxis": {"title": {"text": y}},
+        "xaxis": {"title": {"text": x}, "gridcolor": _GRID, "zerolinecolor": _GRID},
+        "yaxis": {"title": {"text": y}, "gridcolor": _GRID, "zerolinecolor": _GRID},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"size": 12},
+        "font": {"size": 12, "color": _GREY},
         "legend": {"orientation": "h", "y": 1.15},
     }
     return {"data": data, "layout": common | layout}

@@ -24,6 +24,7 @@ from siftune.pipelines.reports.before_after import comparison
 from siftune.pipelines.reports.charts import Chart, arms_chart, curve, rounds_chart
 from siftune.pipelines.reports.judge_report import BIASES, by_round, judged_steps, stop_texts
 from siftune.pipelines.reports.selection_data import Selection
+from siftune.pipelines.reports.watched import watched
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -188,7 +189,15 @@ def _model(path: Path, tested: Path, judged: Path | None, charts: _Charts) -> di
         "evaluation": _evaluation(tested),
         "judged": {} if judged is None else _evaluation(judged),
         "samples": _samples(tested),
+        "watched": _watched(path, charts),
     }
+
+
+def _watched(path: Path, charts: _Charts) -> dict[str, Any] | None:
+    """What the watch saw of a training, with the names of its charts."""
+    with reading(path):
+        found = watched(path)
+        return found and {**found, "charts": [charts.add(one) for one in found["charts"]]}
 
 
 def _evaluation(path: Path) -> dict[str, str]:
