@@ -29,7 +29,7 @@ EXTRAS = {
         "schema",
         "math",
     ],  # chat templates of TRL, for what trains
-    "finetune": ["train", "embed"],
+    "finetune": ["train", "embed", "gym"],
     "pipelines": ["train", "embed", "report"],
     "examples": ["all"],
     "tests": ["dev"],

@@ -75,6 +75,8 @@ def task_rows(
 ) -> Iterator[dict[str, Any]]:
     """``count`` rows of a task: ``question``, ``answer``, and what makes their entries again.
 
+    Rows of tasks without an answer of their own have ``prompt``, a list of one turn.
+
     Raises:
         UsageError: no such task or option, or the library is not installed.
     """
@@ -82,8 +84,10 @@ def task_rows(
     dataset = _dataset(given)
     for at in range(count):
         entry = dataset[at]
-        made = {"question": entry["question"], "answer": str(entry["answer"])}
-        yield {**made, "reasoning_gym": {**given, "index": at}}
+        row: dict[str, Any] = {"prompt": [{"role": "user", "content": entry["question"]}]}
+        if entry["answer"] is not None:  # some tasks have many, and none of their own
+            row = {"question": entry["question"], "answer": str(entry["answer"])}
+        yield {**row, "reasoning_gym": {**given, "index": at}}
 
 
 _LONGEST: Final = 20_000  # characters of an answer
@@ -126,8 +130,8 @@ def _entry_of(row: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]] | None:
     if isinstance(given, Mapping):
         dataset = _dataset(given)
         entry: Mapping[str, Any] = dataset[int(given["index"])]
-        same = str(entry["answer"]) == row.get("reference")
-        return (dataset, entry) if same else None
+        known = None if entry["answer"] is None else str(entry["answer"])
+        return (dataset, entry) if known == row.get("reference") else None
     if not isinstance(metadata, Mapping) or row.get("reference") is None:
         return None
     task = metadata.get("source_dataset")
