@@ -873,7 +873,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"temperature": 0}, "temperature: expected above 0"),
     ({"dual_clip": 1.0}, "dual_clip: expected above 1, got 1"),
     ({"ptx_coef": 1.0}, "ptx_coef: needs ptx_rows"),
-    ({"lora": 4, "critic_model": "x"}, "critic_model: a shared critic has no trunk"),
+    ({"lora": 4, "critic_model": "x"}, "critic_model: a critic that is shared has no trunk"),
     ({"seed": -1}, "seed: expected at least 0"),
     ({"lam": 1.5}, "lam: expected at least 0, at most 1"),
 ]

@@ -146,7 +146,9 @@ def test_a_reward_model_reads_a_cut_answer_without_an_end_of_turn(tiny_reward_di
     reward = RewardModel(str(tiny_reward_dir), precision="fp32")
     given = {"prompt": prompt, "id": "r"}
     ended, cut = reward(["?"] * 2, ["hello ki"] * 2, [given, {**given, "finished": False}])
-    assert cut == pytest.approx(reward._scores([open_[0]])[0], abs=1e-6)
+    with torch.no_grad():
+        alone = loading.load_reward(tiny_reward_dir)(input_ids=torch.tensor([open_[0]])).logits
+    assert cut == pytest.approx(float(alone), abs=1e-6)
     assert cut != pytest.approx(ended, abs=1e-6)
 
 
