@@ -214,6 +214,7 @@ def test_shares_of_the_layouts_of_data_sets() -> None:
     contests = {"public_tests": {"input": ["3"], "output": ["9"]}}
     contests["private_tests"] = {"input": ["5"], "output": ["26"]}
     assert score(reads, row(**contests)) == 0.5
+    assert score(reads + "\n1 / 0", row(**contests)) == 0
 
 
 def test_rows_without_readable_tests_have_no_score() -> None:
@@ -269,6 +270,7 @@ def test_what_a_test_does_with_the_program() -> None:
     """Exceptions, iterators, attributes; a failed assert is not the end."""
     program = (
         "class Box:\n    size = 3\n    def twice(self): return self.size * 2\n"
+        "    def __contains__(self, x): return x == 3\n"
         "def bad(x): raise KeyError('no')\n"
         "def some(n): yield from range(n)\n"
         "def big(n): return 10 ** n\n"
@@ -279,6 +281,8 @@ def test_what_a_test_does_with_the_program() -> None:
         "assert list(some(3)) == [0, 1, 2]\n"
         "assert 1 == 2\n"
         "box = Box()\nassert box.twice() == 6 and box == box\nassert Box() != Box()\n"
+        "assert 3 in box\nassert 4 not in box\n"
+        "for x in (1, 2):\n    assert same(x) == 2\n"
         "assert big(400) == 10 ** 400\n"
         "value = {1: (2.5, b'x'), 'a': {3}, None: [True, 1j, float('inf')]}\n"
         "assert same(value) == value and type(same((1,))) is tuple\n"
@@ -287,7 +291,7 @@ def test_what_a_test_does_with_the_program() -> None:
     )
     names = {name: name for name in ("Box", "bad", "some", "big", "same", "nothing")}
     ran = run_tests(program, code, names, QUICK)
-    assert (ran.sites, ran.held, ran.failed) == (9, 7, 2)  # 1 == 2, and an object as an argument
+    assert (ran.sites, ran.held, ran.failed) == (12, 9, 3)  # 1 == 2, once in the loop, and no name
     assert ran.is_ended
 
 
