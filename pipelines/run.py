@@ -336,7 +336,7 @@ class _Work:
             "start": model_hash(trainer.model),
             "heldout": {k: hash_file(Path(p)) for k, p in self.heldout.items()},
         }
-        reward = getattr(trainer, "reward", None)
+        reward: Any = getattr(trainer, "reward", None)
         if isinstance(reward, Mapping) or reward in map(str, self.models.values()):
             inputs["reward"] = reward_key(reward)
         portable = {k: v for k, v in asdict(trainer).items() if k not in _PLACES}

@@ -75,8 +75,8 @@ def value_of(text: str) -> Fraction | None:
     """
     text = text.strip(" $*").rstrip(".").replace("\\$", "$").replace("\\!", "")
     if fraction := _FRACTION.fullmatch(text):
-        sign, *digits = fraction.groups()
-        text = sign + "/".join(filter(None, digits))
+        sign, *parts = fraction.groups()
+        text = sign + "/".join(filter(None, parts))
     found = _NUMBER.match(text)
     if not found or not _UNIT.fullmatch(text, found.end()):
         return None

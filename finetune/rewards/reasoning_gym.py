@@ -57,7 +57,9 @@ class ReasoningGym:
             return None
         dataset, entry = found
         answer = self._answer(said)
-        if len(answer) > _LONGEST or (_runs_answers(type(dataset)) and not _harmless(answer)):
+        if len(answer) > _LONGEST or (
+            _runs_answers(type(dataset).__module__) and not _harmless(answer)
+        ):
             return 0.0
         return float(dataset.score_answer(answer, entry))
 
@@ -118,9 +120,9 @@ def _harmless(answer: str) -> bool:
 
 
 @cache
-def _runs_answers(kind: type[Any]) -> bool:
-    """Whether the code of a task runs texts as Python."""
-    return _RUNS.search(getsource(sys.modules[kind.__module__])) is not None
+def _runs_answers(module: str) -> bool:
+    """Whether the code of a task, in ``module``, runs texts as Python."""
+    return _RUNS.search(getsource(sys.modules[module])) is not None
 
 
 def _entry_of(row: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]] | None:
