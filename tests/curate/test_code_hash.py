@@ -268,14 +268,18 @@ def test_a_users_component_has_the_code_of_ours_that_checks_it_in_its_key(
             code_used(trained),
             *_own_code({"loss": f"{mine}:loss"}),
             *_own_code({"reward": f"{mine}:f"}),
+            *_own_code({"reward": {"a": 1, "b": {"reward": f"{mine}:f"}}}),
+            *_own_code({"advantage": f"{mine}:f", "policy_loss": f"{mine}:f"}),
         ]
 
     before = keys()
     edit(tree / "curate/rows/custom_rows.py", "__all__ =", "OTHER = 1\n__all__ =")
     found = [one == other for one, other in zip(before, keys(), strict=True)]
-    assert found == [False, False, True, True, True]
+    assert found == [False, False, *[True] * 6]
     edit(tree / "finetune/losses/custom_losses.py", "__all__ =", "OTHER = 1\n__all__ =")
-    edit(tree / "finetune/rewards/types.py", "__all__ =", "OTHER = 1\n__all__ =")
+    edit(tree / "finetune/core/reward_functions.py", "__all__ =", "OTHER = 1\n__all__ =")
+    edit(tree / "finetune/advantages/types.py", "__all__ =", "OTHER = 1\n__all__ =")
+    edit(tree / "finetune/policy_losses/types.py", "__all__ =", "OTHER = 1\n__all__ =")
     assert not any(one == other for one, other in zip(before, keys(), strict=True))
 
 

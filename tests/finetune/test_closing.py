@@ -72,7 +72,8 @@ def test_the_policy_that_ppo_does_not_keep_is_left_out(tmp_path: Path) -> None:
     out = written(tmp_path / "m", siftune={"metrics": {}})
     score = "objective/score"
     log(out, {score: 1.0}, {score: 2.0}, {score: -9.0, "rollout/stopped": 1.0})
-    facts = {"stage": "ppo", "options": {"rollouts": 4, "batch_size": 16}, "metrics": {}}
+    options = {"rollouts": 4, "batch_size": 8, "group_size": 2}
+    facts = {"stage": "rl", "options": options, "metrics": {}}
     lines = last_lines(TrainResult(out, 3, {}))
     assert lines[1] == (
         "  mean score of an answer in training: 1 in the first logged steps, 2 in the last"
