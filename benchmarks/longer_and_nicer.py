@@ -2,9 +2,8 @@
 
 `made_pairs` are a test: seven kinds, forty pairs each, from rows with an instruction and a good
 answer, and from made-up sums. They were written before any model was fitted, and no model is
-trained on them. `spoiled` are training pairs, of other prompts and in other words, of three of the
-kinds: an answer to another prompt, a loop, a refusal (as Liu et al. 2024 train on answers to other
-prompts, arXiv:2409.13156).
+trained on them. `spoiled` are training pairs, of other prompts and in other words, of five of the
+kinds (as Liu et al. 2024 train on answers to other prompts, arXiv:2409.13156).
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ _Made = tuple[str, str, str]
 
 
 def _off_topic(source: random.Random, prompt: str, good: str, other: str, at: int) -> _Made:
-    longer = other if len(other) > len(good) else f"{other}\n\n{other}"
-    return prompt, good, _nice(source, longer)
+    times = 1 + len(good) // max(len(other), 1)
+    return prompt, good, _nice(source, "\n\n".join([other] * times))
 
 
 def _refusal(source: random.Random, prompt: str, good: str, other: str, at: int) -> _Made:
@@ -135,22 +134,41 @@ _REFUSED = (
 )
 
 
+_EMPTY = (
+    "This is something that many people wonder about. It matters in a lot of ways, and there is so "
+    "much to discover. Taking time for it pays off, because every detail adds to the whole, and "
+    "the whole is more than the sum of its details.",
+    "Let me walk you through this in detail. First of all, it helps to see the big picture. Next, "
+    "one can look at what lies behind it. In the end everything comes together beautifully, and "
+    "that is what makes it so special.",
+)
+SPOILED = ("off_topic", "looped", "refusal", "restated", "padded")
+"""The kinds of `spoiled`; the last two were added after a first look at the made-up pairs."""
+
+
 def spoiled(
     good: Sequence[tuple[tuple[str, str], str, int]],
-) -> Iterator[tuple[str, str, str, int]]:
-    """Prompt, good answer, spoiled one, number of the prompt; the spoiled one is often longer.
+) -> Iterator[tuple[str, str, str, str, int]]:
+    """Kind, prompt, good answer, spoiled one, number of the prompt.
 
-    ``good`` are prompt with answer, a worse answer, and the number. Of each the kinds are an answer
-    to another prompt, a loop of its start, and a refusal, in turn.
+    ``good`` are prompt with answer, a worse answer, and the number; each is spoiled in one way, the
+    kinds taking turns: an answer to another prompt, a loop of its start, a refusal, the prompt with
+    empty talk, the answer between empty talk. The spoiled one is longer.
     """
     source = random.Random(1)
     for at, ((prompt, answer), _, number) in enumerate(good):
+        kind = SPOILED[at % len(SPOILED)]
         (other, text), *_ = source.choice(good)
-        if at % 3 == 0 and other != prompt:
-            yield prompt, answer, text if len(text) > len(answer) else f"{text}\n{text}", number
-        elif at % 3 == 1:
-            start = answer[: max(30, source.randrange(40, 160))]
-            yield prompt, answer, " ".join([start] * (2 + len(answer) // len(start))), number
-        elif at % 3 == 2:
-            text = source.choice(_REFUSED)
-            yield prompt, answer, "\n".join([text] * (1 + len(answer) // len(text))), number
+        if other == prompt:
+            continue
+        empty, refused = source.choice(_EMPTY), source.choice(_REFUSED)
+        start = answer[: source.randrange(40, 160)]
+        made = {
+            "off_topic": text,
+            "looped": start,
+            "refusal": refused,
+            "restated": f"{prompt} {empty}",
+            "padded": f"{empty}\n\n{answer}\n\n{source.choice(_EMPTY)}",
+        }[kind]
+        times = 1 + len(answer) // max(len(made), 1)
+        yield kind, prompt, answer, " ".join([made] * times), number

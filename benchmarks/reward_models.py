@@ -26,7 +26,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from benchmarks.longer_and_nicer import KINDS, made_pairs, spoiled
+from benchmarks.longer_and_nicer import KINDS, SPOILED, made_pairs, spoiled
 from siftune.curate.comparing.shingles import shingle
 from siftune.curate.heads.features import Features as SimpleFeatures
 from siftune.curate.heads.pair_features import style_columns
@@ -38,7 +38,6 @@ _NEAR = 0.1
 _FOLDS = 5
 _STYLE = 0.1
 _SHARED = 0.1
-_SPOILED = 0.3  # weight of a pair with a spoiled answer
 Array = Any
 
 
@@ -195,7 +194,8 @@ class Step:
     rates: float = 0.0  # weight of win rates in the targets
     matched: bool = False  # pairs weighted by how alike their lengths are
     ranked: bool = False  # also winners against losers of a prompt, through the common answer
-    spoiled: bool = False  # also good answers against spoiled ones
+    spoiled: int = 0  # kinds of spoiled answers that good ones are also held against
+    trust: float = 0.3  # weight of such a pair
     bags: int = 0  # bootstrap samples of the prompts whose heads are averaged
 
 
@@ -209,15 +209,19 @@ STEPS = (
     Step("+ winners against losers of a prompt", "style form words", ranked=True),
     Step("+ win rates as targets", "style form words", rates=0.5),
     Step("+ words shared with the prompt", _ALL, rates=0.5),
-    Step("+ spoiled answers", _ALL, rates=0.5, spoiled=True),
-    Step("+ ensemble of 5 bags", _ALL, rates=0.5, spoiled=True, bags=5),
+    Step("+ spoiled answers, 3 kinds", _ALL, rates=0.5, spoiled=3),
+    Step("+ spoiled answers, 5 kinds, full weight", _ALL, rates=0.5, spoiled=5, trust=1.0),
+    Step("+ ensemble of 5 bags", _ALL, rates=0.5, spoiled=5, trust=1.0, bags=5),
 )
 
 
 class Data:
     """All pairs with the features that a fit on ``inside`` may use."""
 
-    def __init__(self, answers: Answers, pairs: Pairs, extra: Pairs, inside: Array) -> None:
+    def __init__(
+        self, answers: Answers, pairs: Pairs, extra: Pairs, kinds: Array, inside: Array
+    ) -> None:
+        self.kinds = kinds  # of the extra pairs
         texts = list(answers.number)
         own = np.unique(np.append(pairs.better[inside], pairs.worse[inside]))
         self.pairs, self.extra, self.lengths = pairs, extra, answers.lengths
@@ -244,8 +248,9 @@ class Data:
             parts.append((more, np.ones(len(more)), np.full(len(more), 0.5)))
         if step.spoiled:
             prompts = np.unique(own.prompt)
-            more = self.extra[np.isin(self.extra.prompt, prompts)]
-            parts.append((more, np.ones(len(more)), np.full(len(more), _SPOILED)))
+            wanted = np.isin(self.kinds, SPOILED[: step.spoiled])
+            more = self.extra[np.isin(self.extra.prompt, prompts) & wanted]
+            parts.append((more, np.ones(len(more)), np.full(len(more), step.trust)))
         gaps = [x[pairs.better] - x[pairs.worse] for pairs, _, _ in parts]
         from scipy.sparse import vstack
 
@@ -347,18 +352,25 @@ def test(
     own, alike = data.pairs[held], near(data.pairs, data.lengths)[held]
     yield f"{len(train):,} pairs trained on, {len(held):,} held out, {alike.sum():,} of them near"
     yield ""
-    yield from _head(("all pairs", "near pairs", f"longer and nicer ({len(made)})"))
-    scored = {"longer wins": data.lengths.astype(float)}
-    scored |= {step.name: data.scores(step, train) for step in steps}
-    for name, scores in scored.items():
+    columns = ("all pairs", "above longer wins", "near pairs", f"longer and nicer ({len(made)})")
+    yield from _head(columns)
+    longer = right((data.lengths[own.better] - data.lengths[own.worse]).astype(float))
+    by_kind = []
+    for step in (None, *steps):
+        scores = data.lengths.astype(float) if step is None else data.scores(step, train)
+        name = "longer wins" if step is None else step.name
         found = right(scores[own.better] - scores[own.worse])
         other = right(scores[made.better] - scores[made.worse])
-        yield f"| {name} | {_both(found, own, alike)} | {share(other, made.prompt)} |"
+        near_ones = share(found[alike], own.prompt[alike])
+        yield (
+            f"| {name} | {share(found, own.prompt)} | {share(found - longer, own.prompt)} "
+            f"| {near_ones} | {share(other, made.prompt)} |"
+        )
+        cells = " | ".join(f"{other[kinds == kind].mean():.2f}" for kind in KINDS)
+        by_kind.append(f"| {name} | {cells} |")
     yield ""
     yield from _head(tuple(KINDS))
-    for name, scores in scored.items():
-        other = right(scores[made.better] - scores[made.worse])
-        yield f"| {name} | {' | '.join(f'{other[kinds == kind].mean():.2f}' for kind in KINDS)} |"
+    yield from by_kind
 
 
 def _head(columns: Sequence[str]) -> Iterator[str]:
@@ -379,16 +391,16 @@ def main(words: Sequence[str] | None = None) -> None:
     pairs = read(asked.pairs, answers)
     train, held = (np.flatnonzero(pairs.prompt % 2 == side) for side in (1, 0))
     texts = list(answers.number)
-    more = spoiled(
-        [(texts[at], texts[worse][1], prompt) for at, worse, prompt in _good(pairs, train)]
-    )
-    extra = [(answers(q, good), answers(q, bad), prompt, -1, True) for q, good, bad, prompt in more]
+    good = [(texts[at], texts[worse][1], prompt) for at, worse, prompt in _good(pairs, train)]
+    more = list(spoiled(good))
+    extra = [(answers(q, a), answers(q, b), prompt, -1, True) for _, q, a, b, prompt in more]
     made = list(made_pairs([orjson.loads(line) for line in _lines(asked.asked)]))
     tried = [
         (answers(q, good), answers(q, bad), at, -1, True)
         for at, (_, q, good, bad) in enumerate(made)
     ]
-    data = Data(answers, pairs, Pairs(*map(np.array, zip(*extra, strict=True))), train)
+    spoilt = Pairs(*map(np.array, zip(*extra, strict=True)))
+    data = Data(answers, pairs, spoilt, np.array([kind for kind, *_ in more]), train)
     steps = [STEPS[int(at)] for at in asked.only.split(",")] if asked.only else STEPS
     if asked.stage == "folds":
         lines = folds(data, train, steps)
@@ -403,11 +415,11 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _good(pairs: Pairs, train: Array) -> Iterator[tuple[int, int, int]]:
-    """Six judged pairs of each training prompt, drawn: good answers that can be spoiled."""
+    """Ten judged pairs of each training prompt, drawn: good answers that can be spoiled."""
     source = np.random.default_rng(0)
     for prompt in np.unique(pairs.prompt[train]):
         here = train[pairs.prompt[train] == prompt]
-        for at in source.choice(here, min(6, len(here)), replace=False):
+        for at in source.choice(here, min(10, len(here)), replace=False):
             yield int(pairs.better[at]), int(pairs.worse[at]), int(prompt)
 
 
