@@ -97,9 +97,9 @@ def from_all(make: Callable[[], _T]) -> list[_T]:
         own = (None, error)
     found: list[Any] = [None] * count()
     torch.distributed.all_gather_object(found, own)
-    for _, error in found:
-        if error is not None:
-            raise error
+    for _, wrong in found:
+        if wrong is not None:
+            raise wrong
     return [made for made, _ in found]
 
 

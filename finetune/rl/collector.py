@@ -193,7 +193,7 @@ class Collector:
         sampler = self.sampler or InProcess(self.sampling)
         sampled = sampler(self.model.policy, [draw for _, _, draw in draws])
         texts = self.tokenizer.batch_decode(sampled.ids, skip_special_tokens=True)
-        logps = sampled.logps or [None] * len(draws)
+        logps: Sequence[list[float] | None] = sampled.logps or [None] * len(draws)
         answers = [
             Answer(
                 prompt=self.prompts[row],
