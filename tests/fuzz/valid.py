@@ -50,6 +50,16 @@ _SHAPE: Final = {"--vocab-size": "300", "--hidden": "16", "--layers": "1", "--he
 _INIT: Final = {**_SHAPE, "--context": "32", "--steps": "1", "--batch-size": "2"}
 _ONE_STEP: Final = {"--batch-size": "4", "--held-out": "0"}
 _LENGTH: Final = {"--reward": "length", "--reward-options": "{target: 3}"}
+_ROLLOUT: Final = {
+    "--model": "lm",
+    "--rollouts": "1",
+    "--batch-size": "2",
+    "--minibatches": "1",
+    "--epochs": "1",
+    "--max-new-tokens": "2",
+    **_LENGTH,
+}
+_GROUPED: Final = (*("grpo", "dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "opo"),)
 _SAMPLED: Final = {"--limit": "1", "--max-new-tokens": "2"}
 
 _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
@@ -111,15 +121,8 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "finetune coverage": {"--against": "pairs.jsonl", "--model": "embedder", "--clusters": "2"},
     "finetune judge": {"--model": "lm", "--batch-size": "4", "--held-out": "0.9"},
     "finetune sft": {"--model": "lm", **_ONE_STEP},
-    "finetune ppo": {
-        "--model": "lm",
-        "--rollouts": "1",
-        "--batch-size": "2",
-        "--minibatches": "1",
-        "--epochs": "1",
-        "--max-new-tokens": "2",
-        **_LENGTH,
-    },
+    "finetune ppo": _ROLLOUT,
+    **{f"finetune {name}": {**_ROLLOUT, "--group-size": "2"} for name in _GROUPED},
     "finetune evaluate": {"--model": "lm", **_SAMPLED},
     "finetune sample": {
         "--model": "lm",
