@@ -171,9 +171,10 @@ class Evaluate:
         return self._by_category(found, table, of_pairs)
 
     def _ranked(self, rows: Path) -> _Found:
+        from siftune.finetune.data.comparisons import pairs_in
         from siftune.finetune.evaluation.pair_limits import pairs_with_limits, with_limits
 
-        table = chosen_rows(training_rows.load(rows, ("preference",)), self.limit, self.seed)
+        table = chosen_rows(pairs_in(rows), self.limit, self.seed)
         model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
         tokenizer = loading.load_tokenizer(self.model)
         folder = loading.resolve(self.model)

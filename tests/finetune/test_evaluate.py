@@ -281,6 +281,10 @@ def test_pairs_that_tie_or_do_not_fit_are_counted_and_categories_shown(
     assert metrics["accuracy/easy"] == found[0]["correct"]
     with pytest.raises(DataError, match=r"rows cannot be compared: 1 answer_over_max_length"):
         Evaluate(str(tiny_reward_dir), on_bad="refuse")(path, tmp_path / "no")
+    listed = {"prompt": "Say", "completions": ["yes", "no", "of course"], "scores": [2, 1, 1]}
+    (tmp_path / "lists.jsonl").write_text(json.dumps(listed) + "\n")
+    ranked = Evaluate(str(tiny_reward_dir))(tmp_path / "lists.jsonl", tmp_path / "ranked")
+    assert ranked.metrics["pairs"] == 2  # of three, one of which ties by its scores
     with pytest.raises(UsageError, match="by: no row has the column or field 'sub'"):
         Evaluate(str(tiny_reward_dir), by="sub")(path, tmp_path / "no")
 

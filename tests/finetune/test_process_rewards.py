@@ -116,6 +116,11 @@ def test_the_first_loss_is_that_of_each_prefix_read_by_itself(
     table = read_steps(steps)
     prompts = [[dict(turns[0])] for turns in table["messages"].to_list()]
     encoded = encode_steps(tokenizer, prompts, table["steps"].to_list(), 128)
+    longest = max(encoded, key=lambda one: len(one.ids))
+    at = encoded.index(longest)
+    (cut,) = encode_steps(tokenizer, [prompts[at]], [table["steps"][at]], len(longest.ids) - 2)
+    assert cut.cut == 2
+    assert [cut.ids[end] for end in cut.ends] == [longest.ids[end] for end in longest.ends]
     losses = []
     for one, labels in zip(encoded, table["step_labels"].to_list(), strict=True):
         for end, label in zip(one.ends, labels, strict=True):

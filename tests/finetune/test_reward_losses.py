@@ -63,6 +63,11 @@ def test_with_two_answers_all_are_bradley_terry() -> None:
             assert loss_of(name, pair).item() == pytest.approx(wanted, rel=1e-12)
         plain = {"gamma": 0.0, "barrier": 0.0}
         assert loss_of("focal_ranking", pair, **plain).item() == pytest.approx(wanted)
+    right = 1 / (1 + math.exp(-1.1))  # P
+    for gamma in (1.0, 2.0, 3.0):
+        found = loss_of("focal_ranking", Compared.of([1.5, 0.4]), gamma=gamma, barrier=0.0)
+        wanted = -((1 - 2 * (right - 0.5)) ** gamma) * math.log(right)
+        assert found.item() == pytest.approx(wanted)
     wrong = Compared.of([-0.4, 0.3])  # P below a half: no focus
     assert loss_of("focal_ranking", wrong, barrier=0.0).item() == pytest.approx(
         loss_of("bradley_terry", wrong).item()
@@ -226,4 +231,5 @@ def test_a_length_head_frees_the_other_one_of_length() -> None:
         (outputs, heads),
     )
     flat = torch.ones(2, 3, dtype=torch.float64)
-    assert decorrelation(outputs, flat, there, heads).isfinite()
+    parallel = torch.ones(2, 4, dtype=torch.float64)
+    assert decorrelation(outputs, flat, there, parallel).item() == pytest.approx(1)  # cosine alone

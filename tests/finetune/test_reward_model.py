@@ -13,10 +13,18 @@ from safetensors.torch import load_file
 
 from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.registry import build
 from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.data import training_rows
-from siftune.finetune.data.comparisons import comparisons, length_balance, rows_without, safety_of
+from siftune.finetune.data.comparisons import (
+    ComparisonCollator,
+    comparisons,
+    length_balance,
+    parts_of,
+    rows_without,
+    safety_of,
+)
 from siftune.finetune.data.prompt_truncation import Scored
 from siftune.finetune.evaluation.pair_accuracy import (
     accuracy,
@@ -452,7 +460,7 @@ def test_lists_are_encoded_once_and_cost_what_their_scores_say(
             return float(model(**ids).logits)
 
     raw = [json.loads(line) for line in lists.read_text().splitlines()]
-    kwise, every, squares = [], [], []
+    kwise, every, squares, gaps, rewards = [], [], [], [], []
     for row in raw:
         r = [score(row["prompt"], said) for said in row["completions"]]
         better = [
@@ -464,11 +472,21 @@ def test_lists_are_encoded_once_and_cost_what_their_scores_say(
         losses = [math.log1p(math.exp(r[j] - r[i])) for i, j in better]
         kwise.append(sum(losses) / math.comb(len(r), 2))
         every += losses
+        gaps += [r[i] - r[j] for i, j in better]
+        rewards += r
         squares += [(r[i] + r[j]) ** 2 for i, j in better]
     given = {"held_out": 0.0, "lr": 1e-9, "batch_size": 8, "micro_tokens": 60}
     reward(**given, objective="k_wise")(lists, tmp_path / "k")
     first = logged(tmp_path / "k")[0]
     assert first["loss"] == pytest.approx(sum(kwise) / 8, rel=1e-4)
+    metrics = {
+        "accuracy": sum(gap > 0 for gap in gaps) / len(gaps),
+        "margin": sum(gaps) / len(gaps),
+        "mean_reward": sum(rewards) / len(rewards),
+        "min_reward": min(rewards),
+        "max_reward": max(rewards),
+    }
+    assert {name: first[name] for name in metrics} == pytest.approx(metrics, abs=1e-5)
     assert sum(seen) == sum(len(row["completions"]) for row in raw)  # each answer once
     assert len(seen) > 2  # in parts
     seen.clear()
@@ -505,6 +523,25 @@ def test_comparisons_of_a_prompt_are_put_together_with_their_weights(tmp_path: P
     up = (0.8 * 2 - 0.4 * 1) / 1.2  # the mean of both opinions' margins
     down = (0.6 * 1 - 0.2 * 2) / 0.8
     torch.testing.assert_close(by, torch.tensor([[0, up, 3], [down, 0, 0], [0, 0, 0.0]]))
+
+
+def test_a_batch_of_ragged_prompts_holds_each_answer_once_and_its_parts_the_same() -> None:
+    won = [[0.0, 1.0, 0.0], [0.0, 0.0, 0.5], [0.0, 0.5, 0.0]]
+    two = {"texts": [[1, 2, 3], [4]], "wins": [[0, 0], [2, 0]], "margins": [[0, 0], [3, 0]]}
+    three = {"texts": [[5, 6], [7, 8], [1]], "wins": won, "margins": [[0.0] * 3] * 3}
+    collate = ComparisonCollator(9, build("finetune.losses.reward", "bradley_terry", {}))
+    batch = collate([two | {"chars": [30, 10]}, three | {"chars": [20, 21, 11]}])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [5, 6, 9], [4, 9, 9], [7, 8, 9], [1, 9, 9]]
+    assert batch["attention_mask"].sum(1).tolist() == [3, 2, 1, 2, 1]
+    assert batch["row_of"].tolist() == [[0, 2, -1], [1, 3, 4]]
+    assert batch["count"].tolist() == [2, 2]
+    assert batch["margins"][0].tolist() == [[0, 0, 0], [3, 0, 0], [0, 0, 0]]
+    first, second = parts_of(batch, 4)
+    assert (first["row_of"].tolist(), second["row_of"].tolist()) == ([[0, 1]], [[0, 1, 2]])
+    assert first["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert second["input_ids"].tolist() == [[5, 6], [7, 8], [1, 9]]
+    assert (first["wins"][0].tolist(), second["wins"][0].tolist()) == ([[0, 0], [2, 0]], won)
+    assert second["chars"].tolist() == [[20, 21, 11]]
 
 
 def test_length_matched_pairs_are_won_by_the_longer_answer_half_the_time() -> None:

@@ -23,6 +23,7 @@ from siftune.curate.core import registry
 from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
 from tests.oracles.bugs_draws import DRAWS
+from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
 from tests.own_tests import bugs_of, files_of
@@ -42,7 +43,7 @@ def _own() -> Iterator[Mutation]:
                 yield Mutation(f"{name} with {wrong!r} for {right!r}", file, right, wrong, tests)
 
 
-MUTATIONS = (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *_own())
+MUTATIONS = (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *REWARDS, *_own())
 TABLE = Path(__file__).with_name("KILLS.md")
 
 _OURS = ("siftune", "curate", "finetune", "pipelines", "tests")

@@ -7,6 +7,7 @@ import pytest
 from tests.oracles.bugs import PAIRS
 from tests.oracles.bugs_answers import ANSWERS
 from tests.oracles.bugs_draws import DRAWS
+from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
 from tests.oracles.mutations import MUTATIONS, ROOT, known
@@ -29,7 +30,7 @@ def test_each_bug_has_a_name_of_its_own():
 def test_the_kill_table_names_every_bug_and_the_test_that_caught_it():
     found = known()
     listed = {
-        one.bug for one in (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS)
+        one.bug for one in (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *REWARDS)
     }  # those in test files of losses come with them
     assert listed <= found.keys(), "run: python -m tests.oracles.mutations"
     assert found.keys() <= {one.bug for one in MUTATIONS}
