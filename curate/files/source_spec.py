@@ -194,7 +194,17 @@ INPUTS: Final = frozenset(
         *("source", "sources", "rows", "pairs", "prompts", "text", "run", "recipe"),
         *("base", "model", "ref_model", "critic_model", "reference", "reward", "tokenizer"),
         *("advantage", "policy_loss"),
-        *("eval_rows", "ptx_rows", "watch_rows", "against", "index", "judge", "judges", "panel"),
+        *(
+            "eval_rows",
+            "ptx_rows",
+            "watch_rows",
+            "watch_gold",
+            "against",
+            "index",
+            "judge",
+            "judges",
+            "panel",
+        ),
         *(
             "quality",
             "toxicity",

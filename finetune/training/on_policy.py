@@ -109,6 +109,7 @@ class OnPolicy(Settings):
     watch_detectors: Mapping[str, Any] = field(default_factory=dict)
     watch_prompts: Natural = 8
     watch_rows: str | None = None
+    watch_gold: str | None = None
     save_every: Count = 10
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,14 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import KINDS, kind_of
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
+from siftune.finetune.rewards.types import load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
 from siftune.finetune.watch.actions import Action
 from siftune.finetune.watch.alarms import Training
 from siftune.finetune.watch.prompts import diverse
 
 if TYPE_CHECKING:
+    from siftune.finetune.rewards.types import Reward
     from siftune.finetune.rl.loop import Loop
     from siftune.finetune.runs.resumable_run import Run
     from siftune.finetune.watch.watching import Means, WatchCallback
@@ -119,7 +121,13 @@ def watch_rollouts(
     held = options.eval_rows
     table = used if held is None else training_rows.load(held, KINDS)
     prompts, given = options.watch_prompts, options.watch_rows
-    ask = ask_of(table, tokenizer, prompts, options.seed, options.max_new_tokens, given)
+    rewards: dict[str, Reward] = {}
+    if options.watch_gold is not None:
+        gold = reward_of(options.watch_gold, {}, options.precision)
+        load(gold)
+        rewards = {"reward": loop.collector.reward, "gold": gold}
+    most = options.max_new_tokens
+    ask = ask_of(table, tokenizer, prompts, options.seed, most, given, rewards)
 
     def multiply(factor: float) -> None:
         loop.kl_coef *= factor
@@ -138,11 +146,13 @@ def ask_of(
     seed: int,
     max_new_tokens: int,
     given: str | None = None,
+    rewards: Mapping[str, Reward] | None = None,
 ) -> Callable[[Any], list[dict[str, Any]]] | None:
     """Answers a model's fixed prompts greedily: ``count`` of ``table``, or those of a file.
 
     Those of a table are unlike each other and decided by ``seed`` and the ids (`watch.prompts`).
-    None where there are none: texts have no prompts.
+    None where there are none: texts have no prompts. ``rewards`` score the answers, each under its
+    name.
     """
     if given is not None:
         rows = training_rows.to_prompts(training_rows.load(Path(given), KINDS))
@@ -153,10 +163,21 @@ def ask_of(
         rows = [dict(row) for row in diverse([r for r in rows if r["prompt"]], count, seed)]
     asked = tuple({**row, "reference": None, "answer": None} for row in rows)
     ask = GenerationEval(asked, tokenizer, max_new_tokens=max_new_tokens, batch_size=_BATCH)
-    return partial(_shown, ask) if asked else None
+    return partial(_answers, ask, rows, rewards or {}) if asked else None
 
 
-def _shown(ask: GenerationEval, model: Any) -> list[dict[str, Any]]:
-    """The answers, without numbers that nothing was measured for."""
-    rows = ask(model)
-    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+def _answers(
+    ask: Callable[[Any], list[dict[str, Any]]],
+    rows: Sequence[Mapping[str, Any]],
+    rewards: Mapping[str, Reward],
+    model: Any,
+) -> list[dict[str, Any]]:
+    """The answers with their scores, without numbers that nothing was measured for."""
+    found, known = ask(model), {row["id"]: row for row in rows}
+    said = [row for row in found if row.get("completion") is not None]
+    asked = [{**known[row["id"]], "finished": row.get("ended", True)} for row in said]
+    texts = [row["prompt"] for row in said], [row["completion"] for row in said]
+    for name, reward in rewards.items():
+        for row, score in zip(said, reward(*texts, asked), strict=True):
+            row[name] = score
+    return [{key: value for key, value in row.items() if value is not None} for row in found]

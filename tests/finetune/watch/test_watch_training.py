@@ -173,6 +173,10 @@ def test_rl_gives_the_watch_its_rollouts_and_an_alarm_raises_the_weight_of_the_k
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(OWN.replace("'loss'", "'score'").replace("at=3", "at=2"))
+    (tmp_path / "gold.py").write_text(
+        "def has_e(prompts, completions, rows):\n"
+        "    return [float('e' in text) for text in completions]\n"
+    )
     settings: dict[str, Any] = {
         "reward": {
             "text_share": {"options": {"text": "e"}},
@@ -186,6 +190,7 @@ def test_rl_gives_the_watch_its_rollouts_and_an_alarm_raises_the_weight_of_the_k
         "kl_coef": 0.1,
         "save_every": 1,
         "watch_prompts": 2,
+        "watch_gold": f"{tmp_path}/gold.py:has_e",
         "watch_detectors": {f"{tmp_path}/own.py:late": {}},
     }
     PPO(model=str(tiny_model_dir), **settings, watch="raise_beta")(rows, tmp_path / "m")
@@ -201,6 +206,12 @@ def test_rl_gives_the_watch_its_rollouts_and_an_alarm_raises_the_weight_of_the_k
     assert len(list((tmp_path / "m" / "watch").iterdir())) == 4
     facts = json.loads((tmp_path / "m" / "siftune.json").read_text())
     assert [one["step"] for one in facts["watch"]["alarms"]] == [2, 3]
+    held = [one["series"] for one in series if "held_out/gold" in one["series"]]
+    assert len(held) == 4
+    shown = lines(tmp_path / "m" / "watch" / "step-000000.jsonl")
+    assert held[0]["held_out/gold"][0] == pytest.approx(sum(one["gold"] for one in shown) / 2)
+    assert all(one["gold"] == float("e" in one["completion"]) for one in shown)
+    assert all(one["reward"] != one["gold"] for one in shown)
     free = {**settings, "kl_coef": 0.0}
     with pytest.raises(UsageError, match="raise_beta needs a loss with beta, or kl_coef"):
         PPO(model=str(tiny_model_dir), **free, watch="raise_beta")(rows, tmp_path / "n")
