@@ -207,6 +207,9 @@ def test_shares_of_the_layouts_of_data_sets() -> None:
     twice = "def f(x): return x + x"
     assert score(twice, row(**SQUARES)) == pytest.approx(2 / 3)
     assert score(twice, row(**SQUARES), all_or_nothing=True) == 0
+    stops = "def f(x):\n    if x < 0: raise ValueError\n    return x * x"
+    later = "assert f(2) == 4\nvalue = f(-3)\nassert value == 9\nassert f(0) == 0"
+    assert score(stops, row(tests=later)) == pytest.approx(1 / 3)  # two were not reached
     reads = "print(int(input()) ** 2)"
     calls = {"fn_name": "f", "inputs": [[2], [3]], "outputs": [4, [9]]}
     leet = "class Solution:\n    def f(self, x):\n        return x * x"
