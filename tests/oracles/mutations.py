@@ -26,6 +26,7 @@ from tests.oracles.bugs_draws import DRAWS
 from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
+from tests.oracles.bugs_run_rewards import RUN_REWARDS
 from tests.oracles.bugs_text_rewards import TEXT_REWARDS
 from tests.own_tests import bugs_of, files_of
 
@@ -44,7 +45,17 @@ def _own() -> Iterator[Mutation]:
                 yield Mutation(f"{name} with {wrong!r} for {right!r}", file, right, wrong, tests)
 
 
-MUTATIONS = (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *REWARDS, *TEXT_REWARDS, *_own())
+MUTATIONS = (
+    *PAIRS,
+    *ANSWERS,
+    *RL,
+    *RL_LOOP,
+    *DRAWS,
+    *REWARDS,
+    *RUN_REWARDS,
+    *TEXT_REWARDS,
+    *_own(),
+)
 TABLE = Path(__file__).with_name("KILLS.md")
 
 _OURS = ("siftune", "curate", "finetune", "pipelines", "tests")

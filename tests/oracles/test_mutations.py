@@ -10,6 +10,7 @@ from tests.oracles.bugs_draws import DRAWS
 from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
+from tests.oracles.bugs_run_rewards import RUN_REWARDS
 from tests.oracles.bugs_text_rewards import TEXT_REWARDS
 from tests.oracles.mutations import MUTATIONS, ROOT, known
 
@@ -31,7 +32,8 @@ def test_each_bug_has_a_name_of_its_own():
 def test_the_kill_table_names_every_bug_and_the_test_that_caught_it():
     found = known()
     listed = {
-        one.bug for one in (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *REWARDS, *TEXT_REWARDS)
+        one.bug
+        for one in (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *REWARDS, *RUN_REWARDS, *TEXT_REWARDS)
     }  # those in test files of losses come with them
     assert listed <= found.keys(), "run: python -m tests.oracles.mutations"
     assert found.keys() <= {one.bug for one in MUTATIONS}
