@@ -18,7 +18,7 @@ from siftune.finetune.evaluation.pair_accuracy import (
 )
 from siftune.finetune.models.loading import read_facts
 from siftune.finetune.reward_models.head_states import recorded_states
-from siftune.finetune.reward_models.known_states import KnownStates, load_known_states
+from siftune.finetune.reward_models.known_states import KnownAnswers, load_known_states
 from siftune.finetune.reward_models.pair_calibration import (
     PairCalibration,
     expected_calibration_error,
@@ -78,7 +78,7 @@ def _calibration_of(folder: Path) -> PairCalibration | None:
 
 def _add_distances(
     found: Sequence[dict[str, Any]],
-    known: KnownStates,
+    known: KnownAnswers,
     states: Mapping[tuple[int, ...], Any],
     model: Any,
     tokenizer: Any,

@@ -46,20 +46,44 @@ def scores_and_states(
 def recorded_states(model: Any) -> Iterator[dict[tuple[int, ...], Floats]]:
     """The state of each text that ``model`` reads meanwhile, by its token ids.
 
-    It is the mean of the trunk's last hidden states over the text's tokens, without padding.
+    It is the mean of the middle layer's hidden states over the text's tokens (H), then for each
+    layer the mean cosine of neighbouring tokens' states (layers + 1). The last layer of an encoder
+    of sentences does not tell words in disorder, or of another language, from others.
     """
+    trunk = inner_model(model).base_model
     found: dict[tuple[int, ...], Floats] = {}
+
+    def ask(module: Any, given: Any, named: Any) -> Any:
+        return given, {**named, "output_hidden_states": True}
 
     def keep(module: Any, given: Any, named: Any, output: Any) -> None:
         ids, there = named.get("input_ids", given[0] if given else None), named["attention_mask"]
-        hidden = output[0].float()
-        weight = there[..., None].to(hidden)
-        means = ((hidden * weight).sum(1) / weight.sum(1).clamp_min(1)).cpu().numpy()
-        for text, mask, mean in zip(ids.tolist(), there.bool().tolist(), means, strict=True):
-            found[tuple(one for one, kept in zip(text, mask, strict=True) if kept)] = mean
+        states = _means(output.hidden_states, there.float()).cpu().numpy()
+        for text, mask, state in zip(ids.tolist(), there.bool().tolist(), states, strict=True):
+            found[tuple(one for one, kept in zip(text, mask, strict=True) if kept)] = state
 
-    hook = inner_model(model).base_model.register_forward_hook(keep, with_kwargs=True)
+    hooks = (
+        trunk.register_forward_pre_hook(ask, with_kwargs=True),
+        trunk.register_forward_hook(keep, with_kwargs=True),
+    )
     try:
         yield found
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _means(layers: Sequence[Any], there: Any) -> Any:
+    """Means over the tokens ``there`` (B, T) of each text: (B, H + layers)."""
+    import torch
+    import torch.nn.functional as F
+
+    middle = layers[len(layers) // 2].float()
+    mean = (middle * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp_min(1)
+    both = there[:, 1:] * there[:, :-1]
+    alike = [
+        (F.cosine_similarity(one[:, 1:].float(), one[:, :-1].float(), dim=-1) * both).sum(1)
+        / both.sum(1).clamp_min(1)
+        for one in layers
+    ]
+    return torch.cat([mean, torch.stack(alike, 1)], 1)

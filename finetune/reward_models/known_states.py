@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,11 +14,12 @@ import numpy.typing as npt
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.intervals import Floats
 
-__all__ = ["FILE", "KnownStates", "load_known_states"]
+__all__ = ["FILE", "KnownAnswers", "KnownStates", "load_known_states"]
 
 FILE: Final = "known_states.safetensors"
-"""Beside a reward model's weights: what `KnownStates` holds, in float32."""
+"""Beside a reward model's weights: what `KnownAnswers` holds, in float32."""
 _LEAST: Final = 20
+_BLOCKS: Final = ("content", "order")
 _VALUES: Final = ("mean", "directions", "scales", "limits")
 
 
@@ -62,10 +64,8 @@ class KnownStates:
         inside = np.sqrt((1 - share) * values[kept] + share * average)
         rest = math.sqrt(max(share * average, 1e-12 * average, 1e-30))
         unset = cls(mean, directions[:, kept], np.append(inside, rest), math.inf, 0.0)
-        far = np.sort(unset.distance(held_out))
-        rank = min(len(far), math.ceil((len(far) + 1) * quantile))
-        flags = 1 - rank / (len(far) + 1)
-        return cls(mean, unset.directions, unset.scales, float(far[rank - 1]), flags)
+        threshold, flags = _conformal(unset.distance(held_out), quantile)
+        return cls(mean, unset.directions, unset.scales, threshold, flags)
 
     def distance(self, states: npt.ArrayLike) -> Floats:
         """The distance of each of ``states`` (rows, H)."""
@@ -76,6 +76,62 @@ class KnownStates:
         found: Floats = np.sqrt(squared / len(self.mean))
         return found
 
+    @property
+    def arrays(self) -> dict[str, Floats]:
+        """All numbers by name."""
+        limits = np.array([self.threshold, self.false_flags])
+        return dict(zip(_VALUES, (self.mean, self.directions, self.scales, limits), strict=True))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Floats]) -> KnownStates:
+        """The states whose `arrays` these are.
+
+        Raises:
+            ValueError: the arrays do not fit together.
+        """
+        mean, directions, scales, limits = (arrays[name] for name in _VALUES)
+        whole = directions.shape == (len(mean), len(scales) - 1) and (scales > 0).all()
+        if not whole or not all(np.isfinite(value).all() for value in arrays.values()):
+            raise ValueError("its arrays do not fit together")
+        return cls(mean, directions, scales, *map(float, limits))
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Distances of two parts of a state, by the larger one: ``content`` and ``order``.
+
+    ``content`` are the first columns (the mean state of a middle layer, far for another language),
+    ``order`` the others (how alike neighbouring tokens are in each layer, far for shuffled words).
+    Each distance is divided by its own threshold, so a training answer is below about 1.
+    """
+
+    content: KnownStates
+    order: KnownStates
+    threshold: float
+    false_flags: float
+
+    @classmethod
+    def fit(
+        cls, states: Floats, held_out: Floats, width: int, quantile: float = 0.99
+    ) -> KnownAnswers:
+        """Fit to states (answers, width + layers); see `KnownStates.fit`.
+
+        Raises:
+            UsageError: fewer than 20 states of either kind.
+        """
+        content = KnownStates.fit(states[:, :width], held_out[:, :width], quantile)
+        order = KnownStates.fit(states[:, width:], held_out[:, width:], quantile)
+        unset = cls(content, order, math.inf, 0.0)
+        threshold, flags = _conformal(unset.distance(held_out), quantile)
+        return cls(content, order, threshold, flags)
+
+    def distance(self, states: npt.ArrayLike) -> Floats:
+        """The larger of both distances, each over its threshold, of each of ``states``."""
+        given, width = np.asarray(states, float), len(self.content.mean)
+        parts = ((self.content, given[:, :width]), (self.order, given[:, width:]))
+        found: Floats = np.max([one.distance(x) / one.threshold for one, x in parts], axis=0)
+        return found
+
     def is_unknown(self, distances: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each distance is above the threshold."""
         return np.asarray(distances, float) > self.threshold
@@ -84,13 +140,14 @@ class KnownStates:
         """Write the file beside a model."""
         from safetensors.numpy import save_file
 
-        limits = np.array([self.threshold, self.false_flags])
-        held = dict(zip(_VALUES, (self.mean, self.directions, self.scales, limits), strict=True))
+        held = {"limits": np.array([self.threshold, self.false_flags])}
+        for block in _BLOCKS:
+            held |= {f"{block}_{k}": v for k, v in getattr(self, block).arrays.items()}
         plain = {name: np.ascontiguousarray(value, np.float32) for name, value in held.items()}
         save_file(plain, folder / FILE)
 
 
-def load_known_states(folder: str | Path) -> KnownStates | None:
+def load_known_states(folder: str | Path) -> KnownAnswers | None:
     """The states that a model folder holds; None where it has none.
 
     Raises:
@@ -104,14 +161,20 @@ def load_known_states(folder: str | Path) -> KnownStates | None:
         return None
     try:
         held = {name: value.astype(float) for name, value in load_file(path).items()}
-        mean, directions, scales, limits = (held[name] for name in _VALUES)
-        threshold, flags = map(float, limits)
-        whole = directions.shape == (len(mean), len(scales) - 1) and (scales > 0).all()
-        if not whole or not all(np.isfinite(value).all() for value in held.values()):
-            raise ValueError("its arrays do not fit together")
+        content, order = (
+            KnownStates.of({name: held[f"{block}_{name}"] for name in _VALUES}) for block in _BLOCKS
+        )
+        threshold, flags = map(float, held["limits"])
     except (KeyError, ValueError, OSError, SafetensorError) as error:
         raise UsageError(f"{path} is damaged ({error}): train the reward model again") from None
-    return KnownStates(mean, directions, scales, threshold, flags)
+    return KnownAnswers(content, order, threshold, flags)
+
+
+def _conformal(distances: Floats, quantile: float) -> tuple[float, float]:
+    """The threshold of split conformal prediction, and the share that exceeds it in expectation."""
+    far = np.sort(distances)
+    rank = min(len(far), math.ceil((len(far) + 1) * quantile))
+    return float(far[rank - 1]), 1 - rank / (len(far) + 1)
 
 
 def _principal(centred: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from siftune.finetune.data.prompt_truncation import encode_scored
 from siftune.finetune.data.training_rows import prompt_keys, to_pairs
 from siftune.finetune.models.lora import inner_model
 from siftune.finetune.reward_models.head_states import scores_and_states
-from siftune.finetune.reward_models.known_states import KnownStates
+from siftune.finetune.reward_models.known_states import KnownAnswers
 from siftune.finetune.reward_models.pair_calibration import calibrate_gaps
 
 __all__ = ["find_limits"]
@@ -50,7 +50,11 @@ def find_limits(
         sides, keys = _sides(pairs, tokenizer, length)
         scores, others = scores_and_states(model, tokenizer, sides)
         calibration = _calibration(scores, keys)
-    return {"calibration": calibration, "known_states": _known(states, others[:_ANSWERS], folder)}
+    width = model.config.get_text_config().hidden_size
+    return {
+        "calibration": calibration,
+        "known_states": _known(states, others[:_ANSWERS], width, folder),
+    }
 
 
 def _calibration(scores: Any, keys: Sequence[str]) -> Any:
@@ -60,9 +64,9 @@ def _calibration(scores: Any, keys: Sequence[str]) -> Any:
         return str(error)
 
 
-def _known(states: Any, others: Any, folder: Path) -> Any:
+def _known(states: Any, others: Any, width: int, folder: Path) -> Any:
     try:
-        found = KnownStates.fit(states, others)
+        found = KnownAnswers.fit(states, others, width)
     except UsageError as error:
         return str(error)
     found.save(folder)

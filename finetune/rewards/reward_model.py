@@ -13,7 +13,7 @@ from siftune.curate.core.ranges import Count
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.precision import Precision
 from siftune.finetune.reward_models.head_states import scores_and_states
-from siftune.finetune.reward_models.known_states import FILE, KnownStates, load_known_states
+from siftune.finetune.reward_models.known_states import FILE, KnownAnswers, load_known_states
 from siftune.finetune.reward_models.scored import EMPTY, TOO_LONG, UNKNOWN, Scored
 
 __all__ = ["RewardModel"]
@@ -145,7 +145,7 @@ class RewardModel:
         return encode_unmasked(tokenizer, chats, tools, ids, finished)
 
     @cached_property
-    def _known(self) -> KnownStates | None:
+    def _known(self) -> KnownAnswers | None:
         from siftune.curate.core.errors import UsageError
         from siftune.finetune.models.loading import resolve
 

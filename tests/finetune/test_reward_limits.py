@@ -13,7 +13,12 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.intervals import NotEstimableError
 from siftune.finetune.models.loading import read_facts
-from siftune.finetune.reward_models.known_states import FILE, KnownStates, load_known_states
+from siftune.finetune.reward_models.known_states import (
+    FILE,
+    KnownAnswers,
+    KnownStates,
+    load_known_states,
+)
 from siftune.finetune.reward_models.members import members_of
 from siftune.finetune.reward_models.pair_calibration import (
     PairCalibration,
@@ -105,12 +110,24 @@ def test_the_distance_is_that_of_the_shrunk_covariance(count: int) -> None:
     assert found.threshold == pytest.approx(expected.max())
     assert found.false_flags == pytest.approx(1 / 121)
     assert KnownStates.fit(states, other, 0.9).threshold == pytest.approx(np.sort(expected)[108])
-    assert found.is_unknown(found.distance(other + 9)).all()
+    assert (found.distance(other + 9) > found.threshold).all()
+    both = KnownAnswers.fit(states, other, 30)
+    parts = (
+        KnownStates.fit(states[:, :30], other[:, :30]),
+        KnownStates.fit(states[:, 30:], other[:, 30:]),
+    )
+    far = [
+        one.distance(x) / one.threshold
+        for one, x in zip(parts, (other[:, :30], other[:, 30:]), strict=True)
+    ]
+    np.testing.assert_allclose(both.distance(other), np.maximum(*far))
+    for column in (0, 45):  # far in one part alone
+        assert both.is_unknown(both.distance(states + 40 * np.eye(50)[column])).all()
 
 
 def test_states_are_read_as_written_and_damage_is_named(tmp_path: Path) -> None:
     source = np.random.default_rng(0)
-    found = KnownStates.fit(*source.normal(size=(2, 40, 8)))
+    found = KnownAnswers.fit(*source.normal(size=(2, 40, 8)), width=5)
     found.save(tmp_path)
     again = load_known_states(tmp_path)
     assert again is not None
