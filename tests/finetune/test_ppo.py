@@ -572,15 +572,6 @@ def test_a_prompt_that_holds_the_pad_token_is_not_cut() -> None:
     assert bool(tokens.attention_mask.all())
 
 
-def test_micro_batches_change_nothing(tiny_model_dir: Path, rows: Path, tmp_path: Path) -> None:
-    for size in (1, 4):
-        ppo(tiny_model_dir, rollouts=1, micro_batch=size)(rows, tmp_path / str(size))
-    one, four = metrics(tmp_path / "1")[0], metrics(tmp_path / "4")[0]
-    assert one["loss/policy"] == pytest.approx(four["loss/policy"], abs=1e-5)
-    assert one["loss/value"] == pytest.approx(four["loss/value"], abs=1e-6)
-    assert one["policy/clipfrac"] == pytest.approx(four["policy/clipfrac"], abs=0.02)
-
-
 def test_a_completion_does_not_depend_on_the_batch_it_is_drawn_in(tiny_model_dir: Path) -> None:
     policy: Any = loading.load_causal(tiny_model_dir)
     how = Sampling(0.9, 12, frozenset({2}), 3)

@@ -80,7 +80,7 @@ def test_a_method_climbs_the_objective_that_it_states(
     assert relative(found, [share * one for one in wanted]) < 1e-5
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3, 7])
+@pytest.mark.parametrize("micro_batch", [1, 5])
 @pytest.mark.parametrize("name", ["ppo", "grpo", "dr_grpo"])
 def test_splitting_a_mini_batch_changes_nothing(name, micro_batch, tmp_path, monkeypatch):
     """Ragged answers, of which some were cut and are left out, in parts of any size."""
