@@ -37,8 +37,9 @@ class SystemPrompts:
         options = read_facts(folder).get("options")
         given = options if isinstance(options, dict) else {}
         domain, prompts = given.get("domain"), given.get("system_prompts")
-        known = isinstance(domain, str) and isinstance(prompts, dict) and prompts
-        return cls(domain, prompts) if known else None
+        if isinstance(domain, str) and isinstance(prompts, dict) and prompts:
+            return cls(domain, prompts)
+        return None
 
     def turns(self, turns: Sequence[Mapping[str, Any]], domain: Any) -> list[Mapping[str, Any]]:
         """The turns of a prompt, with the system prompt of ``domain`` in front.

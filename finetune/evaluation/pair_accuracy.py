@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
@@ -210,8 +209,8 @@ def by_category(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _with_length(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Correlations of rewards and lengths over all answers, by value and by rank."""
-    rewards = np.array([row[f"reward_{side}"] for row in rows for side in _SIDES])
-    chars = np.array([row[f"chars_{side}"] for row in rows for side in _SIDES], float)
+    rewards = [row[f"reward_{side}"] for row in rows for side in _SIDES]
+    chars = [row[f"chars_{side}"] for row in rows for side in _SIDES]
     keys = [row["prompt_key"] for row in rows for _ in _SIDES]
     pearson = with_correlation("length_pearson", rewards, chars, keys)
     return pearson | with_correlation("length_spearman", rewards, chars, keys, ranks=True)

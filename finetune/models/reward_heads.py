@@ -28,7 +28,8 @@ def _name_of(model: Any, outputs: int) -> str:
     trained = [name for name in found if "modules_to_save" in name]  # PEFT keeps the original too
     if not found:
         raise UsageError(f"the model has no linear layer with {outputs} outputs as its head")
-    return (trained or found)[-1]
+    name: str = (trained or found)[-1]
+    return name
 
 
 def folded(model: Any, weights: Sequence[float]) -> Any:

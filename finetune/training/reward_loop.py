@@ -45,7 +45,8 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         super().__init__(model, **named)
         model.config.id2label = labels
         self._totals = {"train": Totals(), "eval": Totals()}
-        self._metrics = {"train": {}, "eval": {}}  # the least and the greatest reward
+        limits: Any = {"train": {}, "eval": {}}  # the least and the greatest reward
+        self._metrics = limits
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # its texts are token ids
@@ -61,21 +62,19 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         counts = [batch["count"].double().sum() for batch in batch_samples]
         tokens = [batch["attention_mask"].double().sum() for batch in batch_samples]
         own = torch.stack([sum(counts, torch.zeros(())), sum(tokens, torch.zeros(()))])
-        total = self.accelerator.gather(own[None].to(self.args.device)).sum(0)
+        total: torch.Tensor = self.accelerator.gather(own[None].to(self.args.device)).sum(0)
         if self.args.include_num_input_tokens_seen == "no":  # else transformers counts them
             self.state.num_input_tokens_seen += int(total[1])  # which every checkpoint holds
         return total[0]
 
     def training_step(
-        self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | None = None
+        self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Forward and backward of one batch, in parts where it has many tokens."""
         whole = self.accelerator.num_processes > 1 or self.length_head
         parts = [inputs] if whole else self.parts(inputs)
-        losses = [
-            super(FiniteSteps, self).training_step(model, part, num_items_in_batch)
-            for part in parts
-        ]
+        step: Any = super(FiniteSteps, self).training_step
+        losses = [step(model, part, num_items_in_batch) for part in parts]
         return self.checked(torch.stack(losses).sum())
 
     def parts(self, batch: Batch) -> list[Batch]:
@@ -92,7 +91,7 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         model: Any,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """This process's share of the step's mean loss."""
         outputs, compared = self.compared(model, inputs)
@@ -104,7 +103,8 @@ class RewardLoop(FiniteSteps, RewardTrainer):
         if num_items_in_batch is None:
             return loss.sum() / inputs["count"].sum() + added
         # gradients are averaged over processes: what each adds is scaled up to a sum
-        return loss.sum() * self.accelerator.num_processes / num_items_in_batch.to(loss) + added
+        count = torch.as_tensor(num_items_in_batch).to(loss)
+        return loss.sum() * self.accelerator.num_processes / count + added
 
     def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """What the head gives for each answer, ``(B, K, H)``; 0 where there is none."""
@@ -143,7 +143,8 @@ class RewardLoop(FiniteSteps, RewardTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log with the means since the last time."""
-        mode = "train" if self.model.training else "eval"
+        model: Any = self.model
+        mode = "train" if model.training else "eval"
         found = self._totals[mode].take(self.accelerator.gather)
         found |= {name: values[0] for name, values in self._metrics[mode].items()}
         self._metrics[mode].clear()

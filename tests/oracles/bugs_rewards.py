@@ -101,8 +101,8 @@ REWARDS = (
     Mutation(
         "a reward model's loss normalised by micro-batch",
         "finetune/training/reward_loop.py",
-        "self.accelerator.num_processes / num_items_in_batch.to(loss)",
-        '1 / inputs["count"].sum()',
+        "self.accelerator.num_processes / count + added",
+        '1 / inputs["count"].sum() + added',
         "tests/finetune/test_reward_model.py::test_unequal_micro_batches_count_by_their_pairs",
     ),
     Mutation(
