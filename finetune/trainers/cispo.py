@@ -18,7 +18,8 @@ class CISPO(OnPolicy):
     GRPO's advantage; each token's ``-A log π`` is weighed by its ratio to the policy that wrote it,
     bounded above at ``1 + clip_high``, and no token loses its gradient. The loss is the mean over
     all tokens of a step. There is no KL in the paper; ``kl_coef`` above 0 puts one into the reward.
-    Without a KL the policy tends to the best answer of each prompt.
+    Without a KL the policy tends to the best answer of each prompt, of those that were sampled
+    while they were likely enough.
     """
 
     reads: ClassVar = "rows"

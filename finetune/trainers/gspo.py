@@ -20,7 +20,7 @@ class GSPO(OnPolicy):
     clipped at 1 - 3e-4 and 1 + 4e-4 (``clip_low``, ``clip_high``): an answer is clipped whole. The
     loss is the mean over answers; four mini-batches a rollout are the paper's. There is no KL in
     the paper; ``kl_coef`` above 0 puts one into the reward. It ends where GRPO without KL does, at
-    the best answer of each prompt.
+    the best answer of each prompt, of those that were sampled while they were likely enough.
     """
 
     reads: ClassVar = "rows"
