@@ -126,7 +126,7 @@ def _sentence(
 
 
 def _course(points: Sequence[Point], words: str) -> str | None:
-    """How a series went from its first tenth to its last.
+    """Means of the first and of the last tenth of a series, in words.
 
     >>> _course([Point(1, 0.5), Point(2, 1.5)], "the reward")
     'the reward rose from 0.5 to 1.5'
