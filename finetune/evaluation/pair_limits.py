@@ -52,8 +52,8 @@ def pairs_with_limits(
         with recorded_states(model) as states:
             found = scored_pairs(*given, on_bad=on_bad, source=source)
         _add_distances(found, known, states, model, tokenizer, table)
-    for row in found if calibration is not None else ():
-        if row["correct"] is not None:
+    for row in found:
+        if calibration is not None and row["correct"] is not None:
             gap = row["reward_chosen"] - row["reward_rejected"]
             row["probability"] = float(calibration([gap])[0])
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,9 @@ def scores_and_states(
 
     order = sorted(range(len(ids)), key=lambda at: (-len(ids[at]), at))
     scores = np.full(len(ids), np.nan)
-    watching = recorded_states(model) if states and order else nullcontext({})
+    watching: AbstractContextManager[Any] = (
+        recorded_states(model) if states and order else nullcontext({})
+    )
     with torch.no_grad(), watching as found:
         for start in range(0, len(order), batch_size):
             part = order[start : start + batch_size]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -86,7 +86,7 @@ def _drawn(table: pl.DataFrame, most: int) -> pl.DataFrame:
 
 def _sides(table: pl.DataFrame, tokenizer: Any, length: int) -> tuple[list[list[int]], list[str]]:
     """Token ids of both sides of each pair that fits, chosen first; the keys of their prompts."""
-    rows: list[Mapping[str, Any]] = to_pairs(table)
+    rows = to_pairs(table)
     two = (encode_scored(tokenizer, rows, [r[s] for r in rows], length) for s in _SIDES)
     fits = [
         (chosen.ids, rejected.ids, key)

@@ -292,7 +292,7 @@ class Run:
 def _own_code(options: Mapping[str, Any]) -> list[str]:
     """Hashes of the losses, rewards and parts in options that are a user's own code."""
     losses = (options.get("loss"), *(options.get("also") or {}))
-    named = [(name, None) for name in losses]
+    named: list[tuple[Any, str | None]] = [(name, None) for name in losses]
     named += [(name, "finetune.rewards") for name in _rewards(options.get("reward"))]
     named += [
         (options.get("advantage"), "finetune.advantages"),

@@ -102,7 +102,10 @@ class RewardEnsemble:
         given = dict(self.reward_options) | {"model": self.model, "on_bad": self.on_bad}
         try:
             return RewardModel(
-                **given, seed=self.seed + at, held_out=0.0, eval_rows=held and str(held)
+                **given,
+                seed=self.seed + at,
+                held_out=0.0,
+                eval_rows=None if held is None else str(held),
             )
         except TypeError as error:
             raise UsageError(f"reward_options: {error}") from None
