@@ -258,7 +258,7 @@ class Data:
         return fit(vstack(gaps).tocsr(), target, weight, step.penalty)
 
     def _targets(self, step: Step, own: Pairs) -> Array:
-        """Labels mixed with the odds of a model that knows style and who wrote each answer.
+        """Labels mixed with the odds of a model of style and of who wrote each answer.
 
         A label is one judgement; how often a writer wins, at the style of the pair, is an average.
         """

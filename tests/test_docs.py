@@ -40,16 +40,18 @@ def test_calls_of_losses_run_as_written():
 
 
 def test_the_table_of_rewards_has_each_with_its_options():
-    page = (DOCS / "train.md").read_text(encoding="utf-8")
+    page = (DOCS / "rl.md").read_text(encoding="utf-8")
+    judges = re.search(r'^"The judge\'s" are ([^(]+) \(', page, flags=re.M)
+    page = page.replace("| the judge's", f"| {judges[1]}".replace("\n", " "))
     lines = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", page, flags=re.M))
-    found = {name: re.findall(r"`(\w+)`", cell) for name, cell in lines.items()}
     rewards = {name: find("finetune.rewards", name) for name in names("finetune.rewards")}
+    found = {name: re.findall(r"`(\w+)`", lines[name]) for name in rewards}
     assert found == {name: [*options(reward)] for name, reward in rewards.items()}
 
 
 def test_the_reward_of_the_page_is_one():
     space = {}
-    exec(block("train.md", "def my_reward"), space)
+    exec(block("rl.md", "def my_reward"), space)
     rows = [{"reference": "Paris"}, {"reference": None}]
     score = sf.reward(space["my_reward"], weight=2.0)
     assert score(["?", "?"], ["It is paris.", "x"], rows) == [2.0, None]

@@ -193,7 +193,7 @@ INPUTS: Final = frozenset(
     {
         *("source", "sources", "rows", "pairs", "prompts", "text", "run", "recipe"),
         *("base", "model", "ref_model", "critic_model", "reference", "reward", "tokenizer"),
-        *("advantage", "policy_loss"),
+        *("advantage", "objective", "policy_loss"),
         *(
             "eval_rows",
             "ptx_rows",

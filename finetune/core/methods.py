@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from siftune.curate.core.custom_file import custom_thing, is_custom
 from siftune.curate.core.errors import UsageError, closest
-from siftune.curate.core.registry import declared, names
+from siftune.curate.core.registry import declared, find, names, options
 
 __all__ = [
     "FAMILIES",
@@ -151,6 +151,8 @@ def advice_on(name: str, known: Container[str], method: str) -> str | None:
     objective = _METHODS_OF_ARGUMENTS.get(name)
     if objective in objectives():
         return f"it is a training on preferences of its own: siftune finetune {objective}"
+    if method == _ENSEMBLE and (inner := option_of(name, options(find(*_MEMBER)))):
+        return f"it is an option of its members: --reward-options {inner}=VALUE"
     if name in SET_BY_US or name in _NOT_HERE:
         return SET_BY_US.get(name) or _NOT_HERE[name]
     return _as_passed_on(name) if "options" in known else None
@@ -177,6 +179,8 @@ def _passed_on() -> Container[str]:
 TRAINER_GROUP: Final = "finetune.trainers"
 
 PREFERENCE: Final = "preference"
+_ENSEMBLE: Final = "reward_ensemble"
+_MEMBER: Final = (TRAINER_GROUP, "reward_model")
 """The trainer of `TRAINER_GROUP` that runs every objective."""
 
 

@@ -126,6 +126,7 @@ OPTIONS = {
     "top_k": {"by": "x", "rows": 1},
 }
 READS_NOTHING = {"exact_dedup", "random"}  # but id and digest, which any frame gets
+READS_NOTHING |= {"lim", "pass_rate"}  # files by id
 
 
 @pytest.mark.parametrize(

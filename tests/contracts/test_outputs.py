@@ -40,6 +40,7 @@ WITHOUT_OUT = {
     "curate schema": "prints",
     "finetune conformance": "prints",
     "finetune losses": "prints",
+    "finetune tasks": "prints",
     "pipelines recipes": "prints",
     "pipelines schema": "prints",
     "doctor": "prints",
@@ -55,6 +56,7 @@ NO_PATHS = {
     *(
         "advantage",
         "cost",
+        "domain",
         "gap",
         "group_by",
         "length",

@@ -70,6 +70,7 @@ def reward(
         "regular_expression": {"pattern": "e"},
         "log_ratio": {"model": str(tiny_model_dir), "reference": str(tiny_model_dir)},
         "policy_logp": {"model": str(tiny_model_dir), "batch_size": 4},
+        "process_reward": {"model": str(tiny_reward_dir)},
         "proposed_goals": judged,
         "reference_difference": {"reward": "length", "reward_options": {"target": 3}},
         "refusal": judged,

@@ -26,7 +26,7 @@ OTHERS = {  # flags of pip, of curl, the trainers that exports are for, and of o
     *("--no-deps", "--dest", "--disable-pip-version-check", "--no-input", "--index-url"),
     *("--stage", "--dataset_dir", "--dataset", "--rlhf_type", "--data", "--only-binary"),
     *("--no-index", "--find-links", "--help", "--version", "--isolated", "--quiet"),
-    "--user",
+    *("--user", "--logprobs-mode"),
 }
 GROUPS = ("curate.scorers", "curate.selectors")
 RENAMED = [
@@ -130,6 +130,8 @@ def test_names_of_trl_are_answered_with_ours(name: str, method: str) -> None:
         assert done.message.startswith(f"siftune: no option {spelt} in ")
         if name == "dataset_name":
             assert f"the first argument: siftune finetune {method} ROWS" in done.message
+        elif method == "reward_ensemble" and name not in ("output_dir", "model_name_or_path"):
+            assert "; it is an option of its members: --reward-options " in done.message
         else:
             assert advised_flag(done.message) in flags
 
@@ -198,7 +200,7 @@ def test_functions_that_train_answer_arguments_of_trl_as_commands_do(
         ("sft", "output_dir", "--out FOLDER"),
         ("sft", "dataset_name", "set `data: rows` or `data: pairs`"),
         ("dpo", "model_name_or_path", "did you mean model?"),
-        ("reward", "lern_rate", "there are"),
+        ("reward", "vocabulary", "there are"),
     ],
 )
 def test_a_step_of_a_pipeline_is_answered_likewise(step: str, key: str, advice: str) -> None:
