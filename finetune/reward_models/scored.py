@@ -18,6 +18,8 @@ UNKNOWN: Final = "unlike_training"
 class Scored:
     """``score`` of a completion, or None with a ``reason``.
 
+    Between an ensemble and its members an answer of reason `UNKNOWN` has its score, too.
+
     ``distance`` is that from the answers that the model was trained on (`known_states`), None where
     the model has none; ``spread`` is the standard deviation of the scores of an ensemble.
     """

@@ -34,7 +34,9 @@ class RewardEnsemble:
     A reward model fixes differences of scores and no level, so from each member the mean of its
     scores of one set of answers is taken off (``ensemble.json``); without that the smallest would
     be that of the model with the lowest level. Folders that are named one by one are taken as they
-    are. Where a member has no score the ensemble has none; it abstains where most members do.
+    are. Where a member has no score the ensemble has none. It abstains where
+    at least half of the members do; elsewhere the scores of all members count, so that an answer on
+    which they disagree gains nothing from the members that abstain.
 
     Options:
         model: Folder of `siftune finetune reward_ensemble`, or folders of reward models with commas
@@ -43,8 +45,10 @@ class RewardEnsemble:
             or the variance of the scores.
         weight: Number that the spread or the variance is multiplied by.
         batch_size: Number of texts that are scored at once.
-        max_length: Largest number of tokens of prompt and answer; a longer answer has no score.
-        abstain: Give no score to answers unlike those that most members were trained on.
+        max_length: Largest number of tokens of prompt and answer together; a longer text is not
+            cut, it has no score. Default: what the model can take.
+        abstain: Give no score to answers unlike those that at least half of the members were
+            trained on.
 
     >>> scores = [1.0, 2.0, 6.0]  # mean 3, variance 14 / 3, spread 2.16
     >>> [round(combined(scores, how, 0.5), 2) for how in ("mean", "worst", "spread", "variance")]
@@ -77,7 +81,7 @@ class RewardEnsemble:
         rows: Sequence[Mapping[str, Any]],
     ) -> list[Scored]:
         """The score of each completion with the spread of the members and their mean distance."""
-        each = [reward.scored(prompts, completions, rows) for reward in self._rewards]
+        each = [reward.all_scored(prompts, completions, rows) for reward in self._rewards]
         return [self._one(answers) for answers in zip(*each, strict=True)]
 
     def load(self) -> None:
@@ -88,12 +92,11 @@ class RewardEnsemble:
     def _one(self, answers: Sequence[Scored]) -> Scored:
         far = [one.distance for one in answers if one.distance is not None]
         distance = statistics.fmean(far) if far else None
-        unknown = sum(one.reason == UNKNOWN for one in answers)
-        if 2 * unknown > len(answers):
-            return Scored(None, UNKNOWN, distance)
         scores = [one.score for one in answers if one.score is not None]
-        if len(scores) + unknown < len(answers):  # it was not read: for all members alike
+        if len(scores) < len(answers):  # a member has not read it
             return Scored(None, next(one.reason for one in answers if one.score is None), distance)
+        if 2 * sum(one.reason == UNKNOWN for one in answers) >= len(answers):
+            return Scored(None, UNKNOWN, distance)
         spread = statistics.pstdev(scores)
         return Scored(combined(scores, self.how, self.weight), None, distance, spread)
 

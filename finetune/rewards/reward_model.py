@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,8 +26,9 @@ class RewardModel:
     ``model`` is its folder. Prompt and completion are written out in the reward model's own chat
     template (an encoder's without one: its separator after each turn) and read with its own
     tokenizer, so it need share nothing with the policy. Nothing is written after an answer that was
-    cut off (``finished`` of its row is false), no end of turn either. What is longer than
-    ``max_length`` tokens (default: what the model can take) has no score.
+    cut off (``finished`` of its row is false), no end of turn either. Nothing is cut: a text of
+    prompt and answer of more than ``max_length`` tokens, or more than the model can take, has no
+    score.
     ``batch_size`` texts are read at a time. ``scale`` and ``shift`` are for a model whose scores
     are far from mean 0, variance 1. ``precision`` is that of all but its head, which is fp32:
     ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it.
@@ -39,7 +40,8 @@ class RewardModel:
     Options:
         model: Folder of the reward model.
         batch_size: Number of texts that are scored at once.
-        max_length: Largest number of tokens of prompt and answer; a longer answer has no score.
+        max_length: Largest number of tokens of prompt and answer together; a longer text is not
+            cut, it has no score. Default: what the model can take.
         scale: Factor that the score is multiplied by.
         shift: Number that is added to the scaled score.
         abstain: Give no score to answers unlike those that the model was trained on.
@@ -63,7 +65,7 @@ class RewardModel:
     ) -> list[float | None]:
         """One score a completion, None where the text is empty or too long for the model."""
         found = self._found(completions, rows, states=self.abstain)
-        return [one.score for one in found]
+        return [None if one.reason else one.score for one in found]
 
     def scored(
         self,
@@ -72,6 +74,16 @@ class RewardModel:
         rows: Sequence[Mapping[str, Any]],
     ) -> list[Scored]:
         """The score of each completion with its distance from the training answers, or a reason."""
+        found = self.all_scored(prompts, completions, rows)
+        return [replace(one, score=None) if one.reason else one for one in found]
+
+    def all_scored(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[Scored]:
+        """As `scored`, but an answer of reason `UNKNOWN` keeps its score beside the reason."""
         return self._found(completions, rows, states=self._known is not None)
 
     def _found(
@@ -95,7 +107,7 @@ class RewardModel:
     def _one(self, score: float, distance: float | None) -> Scored:
         known = self._known if self.abstain else None
         if known is not None and distance is not None and known.is_unknown(distance):
-            return Scored(None, UNKNOWN, distance)
+            return Scored(score, UNKNOWN, distance)
         return Scored(score, None, distance)
 
     def load(self) -> None:

@@ -239,6 +239,15 @@ def test_a_trained_model_knows_what_it_was_trained_on_and_abstains(
     assert last["unlike_rejected"]
 
 
+def test_members_that_abstain_count_in_the_score_of_an_ensemble() -> None:
+    ensemble = RewardEnsemble("a, b, c", how="worst", abstain=True)
+    sure = [Scored(2.0, None, 1.0), Scored(3.0, None, 1.0)]
+    found = ensemble._one([*sure, Scored(-1.0, UNKNOWN, 4.0)])
+    assert (found.score, found.reason, found.distance) == (-1.0, None, 2.0)
+    assert ensemble._one([sure[0], Scored(-1.0, UNKNOWN, 3.0)]) == Scored(None, UNKNOWN, 2.0)
+    assert ensemble._one([*sure, Scored(None, "too_long")]).reason == "too_long"
+
+
 def test_a_model_without_states_cannot_abstain(
     tiny_reward_dir: Path, ensemble: Path, tmp_path: Path
 ) -> None:
