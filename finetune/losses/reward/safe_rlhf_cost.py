@@ -21,9 +21,10 @@ class SafeRLHFCost:
     log σ(s_l C(y_l))``, y_w the more harmful answer, s 1 for a harmful answer and -1 for a harmless
     one. The score that this learns is ``-C``, so that, as of any reward model, the chosen (safer)
     answer has the higher one: it is above 0 where an answer is safe, and ``scale: -1`` of the
-    reward `reward_model` makes it the cost. An answer of unknown safety is compared only. Each
-    comparison counts 1 in the mean. Pairs of two safe or of two harmful answers teach the order
-    alone, which the sign is then measured against.
+    reward `reward_model` makes it the cost. Pairs with an answer of unknown safety are
+    refused, or left out with ``on_bad: drop``. Each comparison counts 1 in the mean. Pairs of two
+    safe or of two harmful answers teach the order alone, which the sign is then measured
+    against.
 
     >>> pair = Compared.of([1.0, -2.0], safe=[1, 0])
     >>> round(SafeRLHFCost()(pair).item(), 4)  # -log σ(3) - log σ(1) - log σ(2)

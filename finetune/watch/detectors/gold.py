@@ -26,7 +26,7 @@ class Gold:
 
     share: Share = 0.2
 
-    trainers: ClassVar = ("rl", "preference")
+    trainers: ClassVar = ("rl",)
     message: ClassVar = "the reward gains, and the gold score does not follow it"
 
     def __call__(self, history: History) -> Evidence | None:

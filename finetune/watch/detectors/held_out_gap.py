@@ -19,8 +19,8 @@ class HeldOutGap:
     The lowest value is that of the measurements before.
 
     Options:
-        relative: Rise of the held-out loss above its lowest value, as a share of it, that is
-            allowed.
+        relative: Rise of the held-out loss above its lowest value, as a share of its
+            size, that is allowed.
     """
 
     relative: NonNegative = 0.05
@@ -36,7 +36,7 @@ class HeldOutGap:
         z: list[float | None] = [None]
         for at, error in enumerate(errors_of(points)[1:], start=1):
             lowest = min(point.mean for point in points[:at])
-            above = points[at].mean - lowest * (1 + self.relative)
+            above = points[at].mean - (lowest + self.relative * abs(lowest))
             z.append(None if error is None else z_of(above / error, points[at].count))
         log_e, since = e_process(z)
         steps = [point.step for point in points]

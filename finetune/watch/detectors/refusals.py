@@ -22,7 +22,7 @@ class Refusals:
 
     room: Share = 0.1
 
-    trainers: ClassVar = ("rl", "preference")
+    trainers: ClassVar = ("rl",)
     message: ClassVar = "more and more answers are refusals"
 
     def __call__(self, history: History) -> Evidence | None:

@@ -91,6 +91,14 @@ def test_a_detector_finds_what_it_is_for_and_only_that(name: str) -> None:
         assert alarms(history(**still), {name: detector}) == []
 
 
+def test_a_held_out_loss_below_zero_that_falls_is_no_overfitting() -> None:
+    detector = registry.build(DETECTORS, "held_out_gap", {})
+    falls = {"held_out__loss": -1 - np.linspace(0, 1, STEPS)}
+    rises = {"held_out__loss": -2 + RISE}
+    assert alarms(history(**falls), {"held_out_gap": detector}) == []
+    assert len(alarms(history(**rises), {"held_out_gap": detector})) == 1
+
+
 def test_answers_that_get_shorter_because_it_is_paid_for_are_found() -> None:
     shorter = {"length": 30 - 29.5 * RISE, "paid__length": FLAT - 0.5}
     detector = registry.build(DETECTORS, "length", {"relative": 0.5})
@@ -107,6 +115,7 @@ def test_options_of_detectors_are_checked_by_name_and_by_training() -> None:
     assert "length" not in detectors_of("rl", {"length": None})
     assert detectors_of("rl", {"length": {"relative": 3.0}})["length"].relative == 3.0  # type: ignore[attr-defined]
     assert set(detectors_of("sft")) == {"held_out_gap"}
+    assert not {"gold", "refusals"} & set(detectors_of("preference"))  # nothing is measured there
     with pytest.raises(UsageError, match="no detector is called 'lenght'; did you mean length"):
         detectors_of("rl", {"lenght": None})
     with pytest.raises(UsageError, match="length is for rl, not for sft"):
