@@ -64,9 +64,11 @@ class FixedKL:
 class AdaptiveKL:
     """Steers the mean KL a completion to ``target`` nats; Ziegler et al. 2019, arXiv:1909.08593.
 
-    ``coef *= 1 + clip(kl / target - 1, ±0.2) * samples / horizon``. ``horizon`` is in completions:
-    with the paper's 10,000 a run of some hundred completions hardly moves the coefficient, so a
-    short run needs a short horizon, and the hard stop beside it.
+    ``coef *= 1 + clip(kl / target - 1, ±0.2) * min(samples / horizon, 1)``. ``horizon`` is in
+    completions: with the paper's 10,000 a run of some hundred completions hardly moves the
+    coefficient, so a short run needs a short horizon, and the hard stop beside it. The bound of 1
+    is not in the paper: a rollout longer than ``horizon`` changes the coefficient by a fifth at
+    most, so that it stays positive.
 
     >>> AdaptiveKL(target=3, horizon=1000)(0.05, kl=20, samples=100)  # error clipped at 0.2
     0.051000000000000004
@@ -78,4 +80,4 @@ class AdaptiveKL:
     def __call__(self, coef: float, kl: float, samples: int) -> float:
         """The coefficient for the next rollout."""
         error = min(max(kl / self.target - 1, -0.2), 0.2)
-        return coef * (1 + error * samples / self.horizon)
+        return coef * (1 + error * min(samples / self.horizon, 1))

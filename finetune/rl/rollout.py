@@ -45,7 +45,8 @@ class Rollout:
     update, ``advantages`` and ``returns`` (B, T) from them; without a critic there are no returns.
     ``drawn`` has the means over all that was sampled, rows that were left out too. ``weights``
     (B, T) are the importance weights of tokens that something else than the policy has sampled,
-    with their statistics in ``importance``; None where the policy has.
+    with their statistics in ``importance``; None where the policy has. The KL is weighed by them:
+    they are truncated, so far from the sampler it is too small.
     """
 
     index: int
@@ -69,7 +70,18 @@ class Rollout:
     @property
     def kl(self) -> float:
         """Mean KL a completion to the reference, in nats (k1)."""
-        return self._a_completion(kl_k1(self.old.logps, self.ref_logps))
+        return self._a_completion(self.token_kl)
+
+    @property
+    def token_kl(self) -> Tensor:
+        """Estimate (B, T) of each token's KL to the reference: k1, or from weights w, by E[w] = 1.
+
+        ``w · k1 + 1 - w`` has the expectation KL(π ‖ π_ref) under what sampled the tokens as long
+        as no weight is truncated, and is never negative where that was the reference. Plain k1
+        would then estimate ``-KL(π_ref ‖ π)``.
+        """
+        kl = kl_k1(self.old.logps, self.ref_logps)
+        return kl if self.weights is None else self.weights * kl + 1 - self.weights
 
     def broken(self) -> list[str]:
         """Ids of the rows with a log-probability or value that is not finite."""
@@ -82,11 +94,14 @@ class Rollout:
     def metrics(self) -> dict[str, float | None]:
         """Means over the round, of its completions or its chosen tokens; padding counts in none."""
         mask, score = self.tokens.mask, self.drawn["objective/score"]
+        kl_of_k3 = kl_k3(self.old.logps, self.ref_logps)
+        if self.weights is not None:
+            kl_of_k3 = self.weights * kl_of_k3
         assert score is not None  # a rollout without a score is none
         values: dict[str, float | None] = {
             **self.drawn,
             "objective/kl": self.kl,
-            "objective/kl_k3": self._a_completion(kl_k3(self.old.logps, self.ref_logps)),
+            "objective/kl_k3": self._a_completion(kl_of_k3),
             "objective/kl_coef": self.kl_coef,
             "objective/rlhf_reward": score - self.kl_coef * self.kl,
             "objective/entropy": float(masked_mean(self.entropy, mask)),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from siftune.curate.text.refusals import refusals
-from siftune.finetune.rl.kl import kl_k1
 from siftune.finetune.watch.observe import Answered
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
     count = mask.sum(1).clamp(min=1)
     asked = [prompts[key] for key in rollout.ids]
     refused = refusals(pl.Series(asked), pl.Series(rollout.completions, dtype=pl.String))
-    kl = _over_tokens(kl_k1(rollout.old.logps, rollout.ref_logps), mask)
+    kl = _over_tokens(rollout.token_kl, mask)
     columns: dict[str, Any] = {
         "kl": kl.tolist(),
         "entropy": (_over_tokens(rollout.entropy, mask) / count).tolist(),

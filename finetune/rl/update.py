@@ -29,8 +29,9 @@ class Update:
 
     ``loss`` carries the gradient, and is still to be divided by the divisor's total. ``moved`` is
     the sum of ``log π_old - log π``: over whole completions, an estimate (k1) of how far the policy
-    is from the one that wrote them. ``sums`` are to be reported as means a token;
-    ``ratio_deviation`` is ``|π/π_old - 1|``.
+    is from the one before the rollout's updates. Where something else has sampled the tokens, the
+    terms of ``loss`` and ``moved`` are weighed by the rollout's importance weights. ``sums`` are to
+    be reported as means a token; ``ratio_deviation`` is ``|π/π_old - 1|``.
     """
 
     loss: Tensor
@@ -57,10 +58,7 @@ def update(
     )
     new = model(tokens, settings.temperature)
     batch = PolicyBatch(new.logps, old, advantages, learned)
-    policy = policy_loss(batch)
-    if rollout.weights is not None:
-        policy = policy * rollout.weights[rows, :width].to(device)
-    each = {"loss/policy": policy}
+    each = {"loss/policy": policy_loss(batch)}
     if new.values is not None:
         assert rollout.old.values is not None
         assert rollout.returns is not None
@@ -70,6 +68,8 @@ def update(
         each["loss/value"] = ppo_losses.value_loss(new.values, before, returns, settings.value_clip)
     if settings.kl_is_loss and rollout.kl_coef:
         each["loss/kl"] = KL[settings.estimator](new.logps, reference)
+    weighed = 1.0 if rollout.weights is None else rollout.weights[rows, :width].to(device)
+    each = {name: losses * weighed for name, losses in each.items()}
     vf_coef = _VF_COEF if settings.vf_coef is None else settings.vf_coef
     weights = {"loss/value": vf_coef, "loss/kl": rollout.kl_coef}
     terms = (
@@ -80,7 +80,7 @@ def update(
     with torch.no_grad():
         each |= _watched(policy_loss, batch)
         sums = {name: masked_sum(values, learned) for name, values in each.items()}
-        moved = masked_sum(kl_k1(old, new.logps).double(), mask)
+        moved = masked_sum((kl_k1(old, new.logps) * weighed).double(), mask)
     return Update(loss, float(moved), sums, int(learned.sum()))
 
 

@@ -142,6 +142,9 @@ def test_the_adaptive_controller_clips_the_error_at_a_fifth() -> None:
     assert control(0.1, kl=600, samples=50) == pytest.approx(0.1 * (1 + 0.2 * 50 / 1000))
     assert control(0.1, kl=0, samples=50) == pytest.approx(0.1 * (1 - 0.2 * 50 / 1000))
     assert FixedKL()(0.1, kl=600, samples=50) == 0.1
+    short = AdaptiveKL(target=3, horizon=10)  # fewer answers than a rollout has
+    assert short(0.05, kl=0.1, samples=64) == pytest.approx(0.05 * 0.8)
+    assert short(0.05, kl=30, samples=64) == pytest.approx(0.05 * 1.2)
 
 
 def test_whitening_uses_the_unbiased_variance_of_valid_tokens_only() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from siftune.finetune.policy_losses.ppo_clip import PPOClip
 from siftune.finetune.rl.importance import importance_metrics, truncated_weights
 from siftune.finetune.rl.model import Tokens, policy_scores
 from siftune.finetune.rl.parts import Divisor
+from siftune.finetune.rl.rollout import Rollout
 from siftune.finetune.rl.rollouts.in_process import InProcess
 from siftune.finetune.rl.rollouts.samples import Samples
 from siftune.finetune.rl.rollouts.server import Server
@@ -322,6 +324,44 @@ def test_answers_of_a_file_are_drawn_in_turn_and_weighed_by_the_reference(
     expected = torch.exp(rollout.old.logps - rollout.ref_logps).clamp(max=2.0)
     torch.testing.assert_close(rollout.weights[mask], expected[mask])
     assert set(rollout.completions) <= {"yes", "no", "one"}
+    k1 = (rollout.old.logps - rollout.ref_logps)[mask]
+    weight = rollout.weights[mask]
+    count = len(rollout.scores)
+    assert rollout.kl == pytest.approx(float((weight * k1 + 1 - weight).sum()) / count)
+    assert rollout.kl > 0
+    k3 = (weight * ((-k1).exp() - 1 + k1)).sum() / count
+    assert rollout.metrics()["objective/kl_k3"] == pytest.approx(float(k3), rel=1e-4)
+    rows = torch.arange(count)
+    in_loss = replace(settings, kl_in="loss", minibatches=1, micro_batch=count)
+    divisor = Divisor.of("token_mean", rollout.learned, rows, 1)
+    given = (rows, PPOClip(), divisor, in_loss, "cpu")
+    with torch.no_grad():  # some updates later
+        made.model.policy.get_output_embeddings().weight.mul_(1.1)
+    plain = update(made.model, replace(rollout, weights=None), *given)
+    nothing = replace(rollout, weights=torch.zeros_like(rollout.weights))
+    done = update(made.model, nothing, *given)
+    assert set(done.sums) > {"loss/policy", "loss/value", "loss/kl"}
+    assert abs(plain.loss.item()) > 0.01
+    assert plain.moved != 0
+    assert (done.loss.item(), done.moved) == (0, 0)
+
+
+def test_with_weights_the_estimate_of_the_kl_is_that_of_the_policy_whoever_sampled() -> None:
+    policy, reference, other = (
+        torch.tensor(law) for law in ([0.7, 0.2, 0.1], [0.2, 0.3, 0.5], [0.3, 0.4, 0.3])
+    )
+    exact = float((policy * (policy / reference).log()).sum())
+    for sampler in (policy, reference, other):
+        made: Any = SimpleNamespace(
+            old=SimpleNamespace(logps=policy.log()),
+            ref_logps=reference.log(),
+            weights=truncated_weights(policy.log(), sampler.log(), 10.0),
+        )
+        found = Rollout.token_kl.fget(made)
+        assert float((sampler * found).sum()) == pytest.approx(exact, abs=1e-6)
+        made.weights = None
+        plain = float((sampler * Rollout.token_kl.fget(made)).sum())
+        assert (plain == pytest.approx(exact, abs=1e-6)) is (sampler is policy)
 
 
 @pytest.mark.parametrize(
