@@ -116,8 +116,15 @@ class Watch:
         write_json(checkpoint / _STATE, kept)
 
     def add(self, step: int, means: Means, texts: Mapping[str, str] | None = None) -> None:
-        """Record what was measured at a step; new alarms are printed and wait for `act`."""
+        """Record what was measured at a step; new alarms are printed and wait for `act`.
+
+        Held-out rows that were measured at the step stay as they are: a run that goes on after its
+        last step measures them again.
+        """
         known = {name: one for name, one in means.items() if one is not None}
+        for name in [one for one in known if one.startswith("held_out/")]:
+            if any(point.step == step for point in self.history.points(name)[-1:]):
+                known.pop(name)
         if not known:
             return
         added = History()

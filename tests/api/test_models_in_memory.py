@@ -126,7 +126,7 @@ def test_a_run_of_ppo_follows_the_weights_of_its_critic_not_its_folder(
     tiny_model_dir, tiny_reward_dir, tmp_path
 ):
     def key(model: Path, critic: Path) -> dict:
-        trainer = PPO(model=str(model), reward="length", critic_model=str(critic))
+        trainer = PPO(model=str(model), reward="exact_match", critic_model=str(critic))
         return Run.of(tmp_path, trainer._key(sf.read(CHATS).kept)).key
 
     moved = tmp_path / "moved"

@@ -50,6 +50,7 @@ def asked(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_words_are_learnt_where_length_tells_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SHARED = {
     *("chat", "commands", "core", "dedup", "files", "heads", "io", "judge_calls", "judge_stats"),
-    *("judging", "lm", "models", "records", "rows", "runs", "text"),
+    *("judging", "lm", "models", "records", "rows", "runs", "text", "vectors"),
 }
 """Packages of curate that finetune imports: shapes, texts, models and judges, no stage."""
 

@@ -11,7 +11,8 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
-from siftune.curate.scorers.language import Detector, Language, _langid_model
+from siftune.curate.scorers.language import Detector, Language
+from siftune.curate.text.language_id import langid_model
 
 OPTIONS = [{}, {"detector": "lingua", "languages": ("en", "de", "zh"), "min_letters": 4}]
 
@@ -96,7 +97,7 @@ def test_of_the_languages_named_the_nearest_is_taken() -> None:
 
 
 def test_a_detector_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    _langid_model.cache_clear()
+    langid_model.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(UsageError, match=r"pip install 'siftune\[langid\]'"):
         Language().describe()

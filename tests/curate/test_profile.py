@@ -17,7 +17,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.profiling import profile as profiling
 from siftune.curate.profiling.sampled_looks import _typical
 from siftune.curate.profiling.sections import sections_of
-from siftune.curate.scorers import language
+from siftune.curate.text import language_id
 from siftune.pipelines.reports.report import write_report
 
 SECRET = "AKIAQ3EGZ7LMN5PRT2UV"
@@ -111,7 +111,7 @@ def test_what_is_not_looked_at_is_listed_with_the_reason(
             raise ImportError(name)
         return real(name, *rest, **more)
 
-    language._langid_model.cache_clear()
+    language_id.langid_model.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     words = ("--parts", "languages,leaks,quality,toxicity,clusters", "--clusters", 0)
     done = called(written(tmp_path / "rows.jsonl", CHATS), *words)

@@ -48,6 +48,7 @@ def test_the_folded_output_is_the_total_of_all(tiny_model_dir: Path) -> None:
     assert model.config.num_labels == 1
 
 
+@pytest.mark.slow
 def test_ratings_are_learned_and_the_folder_scores_their_total(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:

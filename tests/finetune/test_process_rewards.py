@@ -89,6 +89,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_learns_which_steps_are_right(
     steps: Path, tiny_model_dir: Path, tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ def texts(*said: str) -> tuple[list[str], list[str], list[dict[str, Any]]]:
     return ["sit red"] * len(said), list(said), asked[: len(said)]
 
 
+@pytest.mark.slow
 def test_members_differ_and_are_one_reward_on_one_level(
     ensemble: Path, rows: Path, tiny_model_dir: Path
 ) -> None:

@@ -15,7 +15,7 @@ from siftune.curate.scorers.pass_rate import PassRate
 from siftune.finetune.cli import finetune
 from siftune.finetune.generation.mixture_policy import mixed
 from siftune.finetune.models.loading import load_causal, model_hash
-from siftune.finetune.tools.sample import Sample
+from siftune.finetune.tools.sample import Sample, _Scored
 from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
 
@@ -141,7 +141,7 @@ def test_scores_are_the_rewards_and_win_rates_those_of_bradley_terry(talker, ask
 
 def test_a_win_rate_is_against_the_others_of_the_list_by_hand(talker, asked):
     """Chances of log 3 apart are 3/4 and 1/4; of equals, 1/2. Itself is no opponent."""
-    base, high, low = {"id": "a"}, ("x", math.log(3)), ("y", 0.0)
+    base, high, low = {"id": "a"}, _Scored("x", math.log(3)), _Scored("y", 0.0)
     rates = Sample(str(talker), "length")._row(base, [high, low, low], [])["win_rate"]
     assert rates == pytest.approx([3 / 4, 3 / 8, 3 / 8])
     drawn = Sample(str(talker), "length", reference=str(talker), opponents=2)

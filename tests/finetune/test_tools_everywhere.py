@@ -129,8 +129,9 @@ def test_an_evaluation_reads_them_and_knows_the_answer(
 def test_sampled_rows_keep_them(
     rows: Any, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answers(_: Any, __: Any, ___: Any, asked: Iterable[Any], *____: Any) -> list[list[str]]:
-        return [["yes", "yes yes"] for _ in asked]
+    def answers(_: Any, __: Any, ___: Any, asked: Iterable[Any], *____: Any) -> Any:
+        said = [["yes", "yes yes"] for _ in asked]
+        return said, [0 for _ in said]  # none cut off or empty
 
     monkeypatch.setattr(Sample, "_answers", answers)
     other = {**CONVERSATION, "tools": [{"name": "dim"}]}  # the same words are another prompt

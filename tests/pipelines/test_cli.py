@@ -222,7 +222,8 @@ _REQUIRED = {
     "cluster_balanced": ("--rows", 3), "facility_location": ("--rows", 3),
     **dict.fromkeys(("judge_rating", "judgement", "tags"), ("--judge", "MODEL")),
     **dict.fromkeys(("judge_pairwise", "judge_ranking"), ("--judge", "MODEL")),
-    "classifier": ("--model", "CLASSIFIER"), "tss": ("--against", "ROWS"),
+    **dict.fromkeys(("classifier", "reward_score"), ("--model", "CLASSIFIER")),
+    "tss": ("--against", "ROWS"),
     **dict.fromkeys(("dsir", "target_similarity"), ("--against", "ROWS")),
     **dict.fromkeys(
         ("nuggets", "less", "gist", "loss_drop"), ("--against", "ROWS", "--model", "MODEL")

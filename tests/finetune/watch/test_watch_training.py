@@ -169,6 +169,7 @@ def test_the_prompts_are_unlike_each_other_and_the_same_in_any_order() -> None:
     assert len(diverse([*rows, {"id": "9", "prompt": rows[0]["prompt"]}], 9)) == 5
 
 
+@pytest.mark.slow
 def test_rl_gives_the_watch_its_rollouts_and_an_alarm_raises_the_weight_of_the_kl(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
