@@ -11,17 +11,31 @@ from siftune.curate.text.answer_match import plain
 
 __all__ = ["given_answer", "same_answer", "value_of"]
 
-_PHRASE: Final = re.compile(r"(?i)\banswer\W{0,3}(?:\s(?:is|would be|=)|:)\W{0,3}([^\n]+)")
+_PHRASE: Final = re.compile(
+    r"(?i)\banswer\W{0,3}(?:\s(?:is|would be|=)|:)(?:(?![-−.])\W){0,3}([^\n]+)"
+)
 _CHOICE: Final = re.compile(r"\(?([A-Ja-j])[).:]?")
 _FIRST: Final = re.compile(r"\W{0,3}([A-J])(?:[).:*]|\s*\Z)")
 _BRACKETED: Final = re.compile(r"\(([A-J])\)")
 _NUMBER: Final = re.compile(
     r"(?:(?<![\w)])[-−]\s?)?(?:[$€£¥]\s?)?"
     r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+)?"
+    r"(?i:\s?(?:dozen|hundred|thousand|million|billion|trillion)\b)?"
 )
+_FACTORS: Final = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+_BETWEEN: Final = re.compile(r".*\bor\b.*|\s*(?:[,;–—−-]|and|to)\s*", re.DOTALL)
+_RANGE: Final = re.compile(r"\d[-–—−]\Z")
 _FRACTION: Final = re.compile(r"(-?)\\[dt]?frac(?:\{(\d+)\}|\s*(\d))\s*(?:\{(\d+)\}|(\d))")
 _UNIT: Final = re.compile(
-    r"\s*(?:%|\\%|°|(?![abceiknpqxyzπ](?![^\W\d_])|pi\b)[^\W\d_][\w²³/ .]{0,40})?"
+    r"\s*(?:%|\\%|°|(?!(?i:hundred|thousand|[mbtr]*illion))"
+    r"(?![abceiknpqxyzπ](?![^\W\d_])|pi\b)[^\W\d_][\w²³/ .]{0,40})?"
 )  # 2x, 2π and 2e3 are no 2 with a unit
 
 
@@ -41,17 +55,33 @@ def given_answer(answer: str, known: str) -> str | None:
         return first[1] if first else None
     if value_of(known) is None:
         return answer.strip() or None
-    numbers = _NUMBER.findall(answer)
-    return numbers[-1].strip() if numbers else None
+    numbers = list(_NUMBER.finditer(answer))
+    if not numbers or _RANGE.search(answer[: numbers[-1].start()][-2:]):
+        return None  # no number, or the end of a range
+    return numbers[-1][0].strip()
 
 
-def _within(text: str, known: str, choice: bool) -> str:
-    """The answer in what follows "answer is": its choice, its first number, or its sentence."""
+def _within(text: str, known: str, choice: bool) -> str | None:
+    """The answer in what follows "answer is": its choice, its number, or its sentence."""
     if choice and (letter := re.match(r"\W*([A-Ja-j])\b", text)):
         return letter[1]
-    if value_of(known) is not None and (number := _NUMBER.search(text)):
-        return number[0].strip()
-    return re.split(r"[.!?]\s", f"{text} ")[0].strip(" *\"'`$.")
+    sentence = re.split(r"[.!?]\s", f"{text} ")[0]
+    if value_of(known) is not None and _NUMBER.search(text):
+        return _number_in(sentence if _NUMBER.search(sentence) else text)
+    return sentence.strip(" *\"'`$.")
+
+
+def _number_in(text: str) -> str | None:
+    """The number behind the last ``=``, else the first; None of several to choose from."""
+    behind = _NUMBER.findall(text.rpartition("=")[2])
+    if "=" in text and len(behind) == 1:
+        return str(behind[0]).strip()
+    first, *more = _NUMBER.finditer(text)
+    if more and _BETWEEN.fullmatch(text[first.end() : more[0].start()]):
+        return None
+    if more and _RANGE.search(text[: more[0].start()][-2:]):
+        return None
+    return first[0].strip()
 
 
 def same_answer(known: str, given: str) -> bool:
@@ -80,9 +110,10 @@ def value_of(text: str) -> Fraction | None:
     found = _NUMBER.match(text)
     if not found or not _UNIT.fullmatch(text, found.end()):
         return None
-    digits = re.sub(r"[\s$€£¥,]", "", found[0]).replace("−", "-")
-    above, _, below = digits.partition("/")
+    digits = re.sub(r"[\s$€£¥,]", "", found[0]).replace("−", "-").lower()
+    factor = next((word for word in _FACTORS if digits.endswith(word)), "")
+    above, _, below = digits.removesuffix(factor).partition("/")
     try:
-        return Fraction(above) / Fraction(below or 1)
+        return Fraction(above) / Fraction(below or 1) * _FACTORS.get(factor, 1)
     except (ValueError, ZeroDivisionError):
         return None

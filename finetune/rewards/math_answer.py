@@ -29,9 +29,9 @@ class MathAnswer:
 
     Numbers are compared exactly, as fractions: ``1/2``, ``0.5`` and ``\frac12`` agree, ``3.33`` and
     ``10/3`` do not; currency, unit and the commas of thousands do not count. Of ``50%`` either
-    reading counts, 50 and 0.5. Formulas are compared by math-verify (pip install 'siftune[math]'),
-    five seconds each in a process of its own; what takes longer, or has over 200 characters,
-    differs. With ``compare: plain`` formulas are compared as texts.
+    reading counts, 50 and 0.5, but where both have the sign it is 50. Formulas are compared by
+    math-verify (pip install 'siftune[math]'), five seconds each in a process of its own; what takes
+    longer, or has over 200 characters, differs. With ``compare: plain`` formulas are compared as texts.
 
     A completion in which no answer can be read is wrong, 0. A row has no score where the reference
     is missing or is neither a number nor a formula: `exact_match` is for texts.
@@ -71,7 +71,8 @@ class MathAnswer:
         given = _given(said, known)
         if given is None:
             return False
-        if same_answer(known, given) or _readings(known) & _readings(given):
+        percent = _PERCENT.search(known) and _PERCENT.search(given)
+        if same_answer(known, given) or (not percent and _readings(known) & _readings(given)):
             return True
         numbers = value_of(known) is not None and value_of(given) is not None
         if numbers or self.compare == "plain":

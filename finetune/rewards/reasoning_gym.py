@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +30,8 @@ class ReasoningGym:
 
     Some of the library's scorers run the answer as Python. In such a task only literals and
     formulas of known functions are passed on; anything else, and an answer of over 20,000
-    characters, scores 0. A row of no task, or one that this version of the library makes otherwise,
-    has no score. Needs `pip install 'siftune[gym]'`.
+    characters, scores 0; so does an answer on which the scorer fails. A row of no task, or one that
+    this version of the library makes otherwise, has no score. Needs `pip install 'siftune[gym]'`.
 
     Options:
         tag: Name of the tag of the answer.
@@ -61,7 +62,13 @@ class ReasoningGym:
             _runs_answers(type(dataset).__module__) and not _harmless(answer)
         ):
             return 0.0
-        return float(dataset.score_answer(answer, entry))
+        if _NOT_FINITE.search(answer) and re.search(r"\d", str(entry.get("answer"))):
+            return 0.0
+        try:
+            score = float(dataset.score_answer(answer, entry))
+        except Exception:  # many of the library's scorers raise on answers they cannot read
+            return 0.0
+        return score if math.isfinite(score) else 0.0
 
     def _answer(self, said: str) -> str:
         behind = said.rpartition("</think>")[2]
@@ -97,11 +104,14 @@ _FUNCTIONS: Final = {
     *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "sec", "csc", "cot"),
     *("exp", "log", "ln", "sqrt", "Abs"),
 }
+_NOT_FINITE: Final = re.compile(r"(?i)\b(?:nan|inf|infinity)[ij]?\b")
 _CALL: Final = re.compile(r"([A-Za-z_]\w*)\s*\(")
 _RUNS: Final = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
 _HARMFUL: Final = re.compile(
     r"__|[\w)\]}'\"]\s*\.\s*[A-Za-z_]|[)\]}]\s*\(|:=|['\"]\s*[*%]|[*]\s*['\"]"
     r"|\*\*\s*\(?\s*\d{3}|\*\*[^*+/-]*\*\*|\d{3}\s*!|!\s*!"
+    r"|\*\*\s*\((?!\s*-?\s*\d{1,2}\s*(?:/\s*\d{1,2}\s*)?\))|\*\*\s*\([^()]*\)\s*\*\*"
+    r"|\*\*\s*[-+]\s*[\w.]+\s*\*\*|\]\s*\*|\*\s*\[|,[^(),]*\)\s*\*|\*\s*\([^(),]*,"
     r"|\b(?:lambda|import|for|while|if|else|yield|await|exec|eval|class|def|del|global)\b"
 )
 
@@ -113,6 +123,8 @@ def _harmless(answer: str) -> bool:
     [True, True, True]
     >>> [_harmless(text) for text in ("open('f')", "().__class__", "9**9**9", "'a'*10**9", "x.y")]
     [False, False, False, False, False]
+    >>> [_harmless(text) for text in ("x**(3/2)", "9**(9*99999999)", "[0]*9999999999", "(0,)*9**9")]
+    [True, False, False, False]
     """
     if _HARMFUL.search(answer):
         return False

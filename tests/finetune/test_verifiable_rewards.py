@@ -38,14 +38,26 @@ def scores(reward: Any, texts: list[str], row: dict[str, Any] | None = None) -> 
             ["5"],
         ),
         (r"\frac{1}{2}", ["0.5", "It is 0.50."], ["1", "2"]),
-        ("50%", ["0.5", "50", "1/2", "50 %"], ["0.05", "5000"]),
+        ("50%", ["0.5", "50", "1/2", "50 %"], ["0.05", "5000", "0.5%", "5000%"]),
         ("1,200", ["1200", "$1,200.00", "1200 apples", "6 * 200 = 1200"], ["1,2", "200"]),
         (
             "a\n#### 72",
             ["72", "#### 72", "The answer is 72. I used 48 and 24."],
             ["7", "272", "-72"],
         ),
-        ("-3", ["x = -3", r"\boxed{-3}"], ["3"]),
+        (
+            "-3",
+            ["x = -3", r"\boxed{-3}", "The answer is -3.", "Answer: −3", "the answer is $-3$"],
+            ["3", "The answer is 3."],
+        ),
+        ("3", ["The answer is: **3**"], ["The answer is -3.", "Answer: -3", "the answer is $-3$"]),
+        (
+            "18",
+            ["The answer is 9 * 2 = 18.", "The answer is 18, as 9 * 2 = 18. 3 are left."],
+            ["The answer is 18 or 19 or 20", "The answer is 18-20", "16-18", "18-20"],
+        ),
+        ("5", ["5", "The answer is 5 m."], ["The answer is .5", "5 million", "5 dozen"]),
+        ("5,000,000", ["5 million", "The answer is 5 million people."], ["5", "5 thousandths"]),
         ("10/3", ["10/3", r"\frac{20}{6}", r"so $\frac{20}{6}$"], ["3.33", "10"]),
         ("7", ["<think>8</think> 7", r"\boxed{8} no, \boxed{7}"], ["<think>7", "none", "", "70"]),
         ("2x", ["2x", "$2x$"], ["2", "x"]),
@@ -236,11 +248,19 @@ def test_texts_that_are_made_to_be_slow_are_not() -> None:
 
 
 def test_answers_that_a_scorer_would_run_are_formulas_alone() -> None:
-    for text in ("x**2/2 + C", "sqrt(2)*log(x)", "['A', 'B']", "3 * (4 + 5) - 6", "-1.5"):
+    for text in (
+        "x**(3/2)/3 + x**(-1)",
+        "x**2/2 + C",
+        "sqrt(2)*log(x)",
+        "['A', 'B']",
+        "3 * (4 + 5) - 6",
+        "-1.5",
+    ):
         assert _harmless(text), text
     for text in (
         *("__import__('os')", "open('x')", "().a", "'' .join", "(lambda: 1)", "f (1)"),
         *("9**9**9", "9**(9**9)", "2**99999", "[0]*9**9**9", "'a'*10**9", "9999!", "3!!"),
+        *("9**(9*99999999)", "[0]*9999999999", "9*[0]", "(0,)*9", "9*(0, 1)", "9**(9/1)**(9)"),
         *("[x for x in y]", "sin(1)(2)", "x:=1", "'%d' % 1", "1 if 2 else 3", "'a'.format"),
     ):
         assert not _harmless(text), text
@@ -263,6 +283,17 @@ def test_tasks_of_reasoning_gym_are_scored_by_the_library() -> None:
     assert scores(ReasoningGym(), ["7", "8"], file)[0] == 1.0
     with pytest.raises(UsageError, match="no task 'chain_some'; did you mean chain_sum"):
         scores(ReasoningGym(), ["1"], {"extra": {"reasoning_gym": {"task": "chain_some"}}})
+
+
+def test_an_answer_on_which_a_scorer_fails_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Task:
+        def score_answer(self, answer: str, entry: Any) -> float:
+            return abs(complex(answer))
+
+    monkeypatch.setattr(
+        "siftune.finetune.rewards.reasoning_gym._entry_of", lambda row: (Task(), {"answer": "1"})
+    )
+    assert scores(ReasoningGym(), ["1", "None", "nan", "-inf", "1e999"]) == [1.0, 0, 0, 0, 0]
 
 
 def test_a_row_of_no_task_has_no_score_and_the_library_is_named(
