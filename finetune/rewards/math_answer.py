@@ -31,7 +31,8 @@ class MathAnswer:
     ``10/3`` do not; currency, unit and the commas of thousands do not count. Of ``50%`` either
     reading counts, 50 and 0.5, but where both have the sign it is 50. Formulas are compared by
     math-verify (pip install 'siftune[math]'), five seconds each in a process of its own; what takes
-    longer, or has over 200 characters, differs. With ``compare: plain`` formulas are compared as texts.
+    longer, or has over 200 characters, differs. With ``compare: plain`` formulas are
+    compared as texts.
 
     A completion in which no answer can be read is wrong, 0. A row has no score where the reference
     is missing or is neither a number nor a formula: `exact_match` is for texts.
