@@ -46,8 +46,8 @@ def test_what_a_try_changes_is_a_failure_and_put_back(offline, tmp_path):
 
 def test_every_command_and_each_of_its_options_is_tried():
     found = list(commands())
-    chosen = drawn(4000, 0, found)
-    assert len(chosen) == 4000
+    chosen = drawn(6000, 0, found)
+    assert len(chosen) == 6000
     of_command = {" ".join(words): set() for words, command in found if command.params}
     for one in chosen:
         of_command[one.command].add(one.flag)
@@ -84,8 +84,8 @@ def test_a_list_of_problems_is_a_message():
 @pytest.mark.timeout(14_400)
 def test_three_thousand_odd_values_of_all_commands_are_lines(offline, tmp_path):
     found = list(commands())
-    chosen = drawn(4000, 0, found)
-    assert len(chosen) == 4000
+    chosen = drawn(6000, 0, found)
+    assert len(chosen) == 6000
     chosen += [valid(*one) for one in found]
     with workplace(tmp_path) as here:
         assert _said(failures(chosen, here)) == []
