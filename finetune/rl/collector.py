@@ -137,6 +137,10 @@ class Collector:
             },
             weights=weights,
             importance=importance,
+            parts={
+                name: [(answer.parts or {})[name] for answer in kept]
+                for name in kept[0].parts or {}
+            },
         )
 
     @cached_property

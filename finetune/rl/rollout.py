@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ class Rollout:
     (B, T) are the importance weights of tokens that something else than the policy has sampled,
     with their statistics in ``importance``; None where the policy has. The KL is weighed by them:
     they are truncated, so far from the sampler it is too small.
+    ``parts`` are the scores of the B completions by each reward, by name.
     """
 
     index: int
@@ -66,6 +67,7 @@ class Rollout:
     drawn: Mapping[str, float | None]
     weights: Tensor | None = None
     importance: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @property
     def kl(self) -> float:

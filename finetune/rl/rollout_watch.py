@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["answered", "means_of"]
 
 _CLIPPED: Final = "policy/clipfrac"
-_REWARDS: Final = "reward/"
 
 
 def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
@@ -31,6 +30,7 @@ def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
         "entropy": (_over_tokens(rollout.entropy, mask) / count).tolist(),
         "cut": (~rollout.ended).double().tolist(),
         "refused": [None if one is None else float(one) for one in refused],
+        **{f"reward/{name}": scores for name, scores in rollout.parts.items()},
     }
     return Answered(asked, rollout.completions, rollout.scores.tolist(), columns)
 
@@ -42,5 +42,4 @@ def _over_tokens(values: Any, mask: Any) -> Any:
 
 def means_of(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """The series in the metrics of a rollout that are no numbers of single answers."""
-    found = {name: value for name, value in metrics.items() if name.startswith(_REWARDS)}
-    return {**found, "clip_share": metrics.get(_CLIPPED)}
+    return {"clip_share": metrics.get(_CLIPPED)}
