@@ -260,6 +260,8 @@ class Loop(FiniteSteps):
             if self.at_save is not None:
                 self.at_save(self.state.global_step)
             control.should_save = True
+            if self.watch is not None:
+                self.watch.end_if_asked(control)
 
     def ends_rollout(self, step: int) -> bool:
         """Whether a rollout is used up after ``step``: only there checkpoints are taken."""

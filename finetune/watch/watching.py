@@ -95,24 +95,29 @@ class Watch:
         """Begin at a step, after the checkpoint of it where a run continues."""
         cut(self.folder / WATCH_FILE, step if step else -1)
         self.history = History.read(self.folder / WATCH_FILE)
-        state = checkpoint / _STATE if checkpoint is not None else None
+        state, pending = checkpoint / _STATE if checkpoint is not None else None, []
         if state is not None and state.is_file():
             kept = read_json(state)
             self.observer = Observer.of(kept["rollouts"])
             self._asked = Observer.of(kept["asked"])
+            pending = kept.get("pending", [])
         self.found, self._from = [], -1
         if self.action == "raise_beta":  # each rise makes the detectors begin anew
             for at in sorted({p.step for points in self.history.series.values() for p in points}):
                 self._look(self.history.until(at))
         else:
             self._look(self.history)
-        self._new = []
-        self._write()
+        self._new = [one for one in self.found if [one.detector, one.step] in pending]
+        self._write([])
         self._raised_before()
 
     def save(self, checkpoint: Path) -> None:
-        """Keep the answers that later ones are compared with, in a checkpoint."""
-        kept = {"rollouts": self.observer.state(), "asked": self._asked.state()}
+        """Keep in a checkpoint the answers to compare with, and the alarms that wait for `act`."""
+        kept = {
+            "rollouts": self.observer.state(),
+            "asked": self._asked.state(),
+            "pending": [[one.detector, one.step] for one in self._new],
+        }
         write_json(checkpoint / _STATE, kept)
 
     def add(self, step: int, means: Means, texts: Mapping[str, str] | None = None) -> None:
@@ -132,8 +137,8 @@ class Watch:
         self.history.add(step, known, texts)
         with (self.folder / WATCH_FILE).open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(added.line(step))
-        if self._look(self.history):
-            self._write()
+        if new := self._look(self.history):
+            self._write(new)
 
     def answered(self, step: int, given: Answered, more: Means | None = None) -> None:
         """Record the answers of a rollout, with other means of its step."""
@@ -186,6 +191,11 @@ class Watch:
             control.should_training_stop = True
             control.should_save = False  # a run that is killed after this decides the same again
 
+    def end_if_asked(self, control: TrainerControl | None) -> None:
+        """End the training on an alarm of an evaluation; a rise of β waits for the next `act`."""
+        if self.action != "raise_beta":
+            self.act(control)
+
     def _look(self, history: History) -> list[Alarm]:
         """New alarms; an action that changes the training makes all detectors begin anew."""
         seen = {one.detector for one in self.found if one.step > self._from}
@@ -204,13 +214,14 @@ class Watch:
 
     def _raised_before(self) -> None:
         """Raise β as often as the alarms of the run so far have."""
-        times = len({one.step for one in self.found}) if self.action == "raise_beta" else 0
+        done = {one.step for one in self.found} - {one.step for one in self._new}
+        times = len(done) if self.action == "raise_beta" else 0
         if times and self.raise_beta is not None and not self.keeps_beta:
             self.raise_beta(_RAISE**times)
 
-    def _write(self) -> None:
+    def _write(self, new: Sequence[Alarm]) -> None:
         if distributed.first():
-            for one in self._new:
+            for one in new:
                 distributed.notify(f"alarm: {one}")
         facts = {"action": self.action, "alarms": [one.as_json() for one in self.found]}
         write_json(self.folder / ALARMS_FILE, facts)
@@ -318,6 +329,12 @@ class WatchCallback(TrainerCallback):
         """Keep the state beside the checkpoint, before that is sealed."""
         if distributed.first():
             self.watch.save(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Act on an alarm of the last evaluation, which comes after the last step's `act`."""
+        self.watch.end_if_asked(control)
 
 
 def _loss_of(row: Mapping[str, Any]) -> float | None:

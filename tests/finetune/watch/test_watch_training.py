@@ -19,11 +19,12 @@ from siftune.curate.rows.chat import turn
 from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.pair.sft import SFT as PairSFT
 from siftune.finetune.losses.weighted import Weighted
+from siftune.finetune.rl.loop import Loop
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.sft import SFT
 from siftune.finetune.training.watched import beta_of, watch_of
 from siftune.finetune.watch.prompts import diverse
-from siftune.finetune.watch.watching import Watch
+from siftune.finetune.watch.watching import Watch, WatchCallback
 
 OWN = """
 from siftune.finetune.watch.evidence import Evidence
@@ -152,6 +153,61 @@ def test_beta_is_doubled_once_an_alarm_and_a_run_that_continues_has_it_too(
     assert beta_of(SimpleNamespace(loss=PairSFT())) is None
 
 
+def test_an_alarm_of_the_evaluation_at_a_checkpoint_is_acted_on_after_a_resume(
+    tmp_path: Path, own: str
+) -> None:
+    def begun(action: Any, betas: list[float], step: int) -> Watch:
+        watch = Watch(tmp_path, "preference", action, {own: {"at": 3}}, betas.append)
+        watch.begin(step, tmp_path if step else None)
+        return watch
+
+    for action in ("stop", "roll_back", "raise_beta"):
+        first, betas = begun(action, [], 0), list[float]()
+        first.add(3, {"loss": 1.0})
+        first.save(tmp_path)
+        resumed = begun(action, betas, 3)
+        assert (resumed.ended, betas) == (None, [])
+        resumed.act(None)
+        assert (resumed.ended is not None) == (action != "raise_beta")
+        assert betas == ([2.0] if action == "raise_beta" else [])
+        resumed.save(tmp_path)  # it is handled: once more, and β alone is as it was
+        again = list[float]()
+        later = begun(action, again, 3)
+        later.act(None)
+        assert (later.ended, again) == (None, betas)
+
+
+def test_an_alarm_of_the_last_evaluation_ends_the_training(tmp_path: Path, own: str) -> None:
+    given: Any = SimpleNamespace()
+    for action in ("stop", "raise_beta"):
+        watch = Watch(tmp_path, "preference", action, {own: {"at": 3}}, pytest.fail)
+        watch.begin(0, None)
+        watch.add(3, {"loss": 1.0})
+        WatchCallback(watch).on_train_end(given, given, SimpleNamespace())  # type: ignore[arg-type]
+        assert (watch.ended is not None) == (action == "stop")
+
+
+def test_an_alarm_of_the_evaluation_of_rl_ends_it_without_a_checkpoint(
+    tmp_path: Path, own: str
+) -> None:
+    watch = Watch(tmp_path, "rl", "roll_back", {own: {"at": 3}})
+    watch.begin(0, None)
+    loop = SimpleNamespace(
+        _current=SimpleNamespace(index=0, kl=0.0, scores=[], drawn={}),
+        _log_rollout=lambda done: None,
+        _next=lambda: None,
+        at_save=lambda step: watch.add(step, {"loss": 1.0}),
+        kl_coef=0.0,
+        save_every=1,
+        settings=SimpleNamespace(controller=lambda coef, kl, n: coef, rollouts=4),
+        state=SimpleNamespace(global_step=3),
+        watch=watch,
+    )
+    control = SimpleNamespace(should_save=False, should_training_stop=False)
+    Loop.end_of_rollout(loop, control)  # type: ignore[arg-type]
+    assert (control.should_save, control.should_training_stop) == (False, True)
+
+
 def test_an_action_that_the_training_does_not_have_is_refused(tmp_path: Path) -> None:
     options: Any = SimpleNamespace(watch="raise_beta", watch_detectors={}, seed=0)
     run: Any = SimpleNamespace(beside=tmp_path)
@@ -202,6 +258,10 @@ def test_rl_gives_the_watch_its_rollouts_and_an_alarm_raises_the_weight_of_the_k
     names = {"kl", "entropy", "cut", "length", "refused", "reward/text_share", "reward/length"}
     assert names <= first.keys()
     assert first["score"][0] == pytest.approx(logged[0]["objective/score"], rel=1e-5)
+    share = first["reward/text_share"]  # of 4 answers, with a standard error
+    assert share[0] == pytest.approx(logged[0]["reward/text_share"], rel=1e-5)
+    assert share[1] is not None
+    assert share[2] == 4
     assert first["kl"][0] == pytest.approx(logged[0]["objective/kl"], abs=1e-5)
     assert first["cut"][0] == logged[0]["rollout/truncated"]
     assert len(list((tmp_path / "m" / "watch").iterdir())) == 4
