@@ -76,8 +76,9 @@ OPTION_TEXTS: Final[Mapping[str, str]] = {
     "for none.",
     "reference": "Reference model that KL and log-ratios are computed against.",
     "retain_weight": "Weight of the loss on answers labelled good, which are to be kept.",
-    "reward": "Reward of an answer: the folder of a reward model, a reward by name (exact_match, "
-    "length, text_share), or a function of yours, FILE.py:NAME.",
+    "reward": "Reward of an answer: the folder of a reward model, a reward by name, such as "
+    "math_answer or format, several by name with their weights, or a function of yours, "
+    "FILE.py:NAME.",
     "reward_options": "Options of the reward, such as target=40 for length.",
     "save_every": "Optimizer steps between two checkpoints, from which a stopped run continues.",
     "seed": "Seed of all random draws: the same seed gives the same result.",

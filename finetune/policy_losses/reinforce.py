@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -27,6 +28,8 @@ class Reinforce:
     >>> Reinforce()(batch).tolist()
     [[3.0, -2.0]]
     """
+
+    one_step: ClassVar[bool] = True  # a rollout, because there is no ratio
 
     def __call__(self, batch: PolicyBatch) -> Tensor:
         """Loss of each token."""

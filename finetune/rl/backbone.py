@@ -31,7 +31,7 @@ class SharedScorer:
     def __init__(self, policy: Any, name: str, head: Tensor) -> None:
         self.policy, self.name = policy, name
         self.config = copy.copy(inner_model(policy).config)  # its own padding token
-        self.head = head.to(policy.device)
+        self.head = head
 
     @property
     def device(self) -> torch.device:
@@ -50,6 +50,7 @@ class SharedScorer:
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * (input_ids != self.config.pad_token_id)).argmax(1)
         chosen = states[torch.arange(len(last), device=last.device), last]
+        self.head = self.head.to(chosen.device)  # trainers move the policy, and it is no module
         return SimpleNamespace(logits=functional.linear(chosen.to(self.head.dtype), self.head))
 
 

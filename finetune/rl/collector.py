@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -151,8 +151,9 @@ class Collector:
     def _drawn(self, index: int) -> tuple[list[Answer], int]:
         """The answers of a round, and how many of their prompts replace prompts without signal."""
         options = self.settings
-        rows = self._order(index * options.batch_size, options.batch_size)
-        answers = self._answered(rows, 0, index)
+        start = index * options.batch_size
+        rows = self._order(start, options.batch_size)
+        answers = self._answered(rows, 0, index, self._order.draws_before(start))
         if options.dynamic_sampling != "redraw":
             return answers, 0
         further, drawn = self._further(index, rows), 0
@@ -162,7 +163,7 @@ class Collector:
             more = list(islice(further, missing))
             if not more:
                 break
-            answers += self._answered(more, len(rows) + drawn, index)
+            answers += self._answered(more, len(rows) + drawn, index, dict.fromkeys(more, index))
             drawn += len(more)
         return answers, drawn
 
@@ -176,12 +177,18 @@ class Collector:
         order = generator(self.settings.seed, FURTHER, index).permutation(len(rest))
         return (rest[at] for at in order)
 
-    def _answered(self, rows: Sequence[int], first: int, index: int) -> list[Answer]:
-        """A group of answers to each prompt of ``rows``, the first one group number ``first``."""
+    def _answered(
+        self, rows: Sequence[int], first: int, index: int, earlier: Mapping[int, int]
+    ) -> list[Answer]:
+        """A group of answers to each prompt of ``rows``, the first one group number ``first``.
+
+        ``earlier`` counts the groups of a prompt before this round. Redraws, which depend on
+        scores, are not in it: a replacement has the number of the round.
+        """
         draws = list[tuple[int, int, Draw]]()
-        size, times, before = self.settings.group_size, Counter(rows), Counter[int]()
+        size, before = self.settings.group_size, Counter[int]()
         for group, row in enumerate(rows, first):
-            number = (index * times[row] + before[row]) * size
+            number = (earlier[row] + before[row]) * size
             before[row] += 1
             prompt = self.prompts[row]
             for copy in range(size):

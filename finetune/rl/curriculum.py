@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -43,6 +44,15 @@ class PromptOrder:
         positions = range(start, start + take)
         passes = {number: self._pass(number) for number in {at // count for at in positions}}
         return [self.places[passes[at // count][at % count]] for at in positions]
+
+    def draws_before(self, start: int) -> Counter[int]:
+        """How often each prompt is drawn before position ``start``."""
+        passes, rest = divmod(start, len(self.places))
+        found = Counter(self(start - rest, rest))
+        if passes:
+            for place in self.places:
+                found[place] += passes
+        return found
 
     def _pass(self, number: int) -> list[int]:
         """The order of the places in a pass."""

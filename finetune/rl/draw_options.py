@@ -135,9 +135,9 @@ class DrawOptions:
         return order
 
     def sampler_of(
-        self, model: str, tokenizer: Any, sampling: Sampling, ids: Sequence[str], group_size: int
+        self, model: str, tokenizer: Any, sampling: Sampling, drawn: Sequence[str], group_size: int
     ) -> Sampler | None:
-        """What completes the prompts of the rows ``ids``; None for the policy itself.
+        """What completes the prompts of the rows ``drawn``; None for the policy itself.
 
         Raises:
             DataError: a row has too few samples.
@@ -154,10 +154,10 @@ class DrawOptions:
 
         base = loading.model_hash(model)
         samples = Samples.read(self.rollouts_from, model, base, tokenizer, sampling)
-        lacking = samples.lacking(ids, group_size)
+        lacking = samples.lacking(drawn, group_size)
         if lacking:
             raise DataError(
-                f"{self.rollouts_from}: {len(lacking):,} of {len(ids):,} rows have fewer than "
+                f"{self.rollouts_from}: {len(lacking):,} of {len(drawn):,} rows have fewer than "
                 f"{group_size} answers of at most {sampling.max_new_tokens} tokens, the first is "
                 f"{lacking[0]}: sample more of them, or leave these rows out"
             )

@@ -240,6 +240,7 @@ class Settings(DrawOptions, CostOptions):
         """What is wrong with options that the chosen parts do not read, or need."""
         for group, word in ((ADVANTAGES, "advantage"), (POLICY_LOSSES, "policy loss")):
             yield from self._unread(group, word)
+        yield from self._step_problems()
         yield from self._critic_problems()
         yield from self._group_problems()
         yield from self._kl_problems()
@@ -256,6 +257,14 @@ class Settings(DrawOptions, CostOptions):
             if key not in known:
                 option = f"{word.replace(' ', '_')}_options"
                 yield f"{option}: {name} has no option {key!r}; {registry.closest(key, known)}"
+
+    def _step_problems(self) -> Iterator[str]:
+        if self.steps_a_rollout > 1 and self._part(POLICY_LOSSES, self.policy_loss, "one_step"):
+            yield (
+                f"policy_loss: {self.policy_loss} has no ratio to correct for a policy that has "
+                "changed since it sampled: set epochs and minibatches to 1, or policy_loss to "
+                "ppo_clip"
+            )
 
     def _critic_problems(self) -> Iterator[str]:
         if self.has_critic:

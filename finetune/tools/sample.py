@@ -50,6 +50,7 @@ _COMMAND: Final = "finetune sample"
 _CUT: Final = "cut off at the most tokens"
 _EMPTY: Final = "empty"
 _PASSED: Final = 1.0
+_ROUNDING: Final = 1e-9
 _NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
 
 
@@ -170,7 +171,7 @@ class Sample:
         tokenizer = loading.load_tokenizer(self.model)
         preflight.refuse(preflight.check_tokenizer(tokenizer))
         if reward is not None:
-            check_fields(reward, asked)
+            check_fields(reward, [{**row, "finished": True} for row in asked])
             load(reward)
         own, failed, theirs, lost = self._drawn(asked, tokenizer)
         drawn_answers = len(asked) * (self.count + self.opponents)
@@ -270,7 +271,8 @@ class Sample:
         """The rates of prompts with the keys ``asked``, for each of the rows ``asking``."""
         least = _PASSED if self.pass_score is None else self.pass_score
         scores = [[one.score for one in answers if one.score is not None] for answers in own]
-        passed = [sum(score >= least for score in some) for some in scores]
+        # weighted sums of full scores are below 1 by rounding: .6 + .3 + .1
+        passed = [sum(score >= least - _ROUNDING for score in some) for some in scores]
         samples = [len(some) + more for some, more in zip(scores, failed, strict=True)]
         rates = pass_rates(passed, samples).with_columns(asked)
         return asking.join(rates, on=asked.name, maintain_order="left").drop(asked.name)
@@ -284,7 +286,8 @@ class Sample:
             return [[_Scored(said) for said in answers] for answers in drawn]
         flat = [(row, said) for row, answers in zip(asked, drawn, strict=True) for said in answers]
         texts = ["\n".join(str(one["content"]) for one in row["prompt"]) for row, _ in flat]
-        parts = parts_of(reward, texts, [said for _, said in flat], [row for row, _ in flat])
+        rows = [{**row, "finished": True} for row, _ in flat]  # what was cut is left out
+        parts = parts_of(reward, texts, [said for _, said in flat], rows)
         totals = total_of(reward, parts)
         scored = (
             _Scored(said, totals[at], {name: own[at] for name, own in parts.items()})

@@ -23,7 +23,8 @@ class DAPO(OnPolicy):
     leave_out``. The learning rate is the paper's, constant; it has 16 answers to each of 512
     prompts in 16 mini-batches.
 
-    Without a KL the policy tends to the best answer of each prompt.
+    Without a KL the policy tends to the best answer of each prompt. ``kl_stop`` still ends a run at
+    50 nats an answer from the reference.
     """
 
     reads: ClassVar = "rows"

@@ -21,6 +21,7 @@ class GSPO(OnPolicy):
     loss is the mean over answers; four mini-batches a rollout are the paper's. There is no KL in
     the paper; ``kl_coef`` above 0 puts one into the reward. It ends where GRPO without KL does, at
     the best answer of each prompt, of those that were sampled while they were likely enough.
+    ``kl_stop`` still ends a run at 50 nats an answer from the reference.
     """
 
     reads: ClassVar = "rows"

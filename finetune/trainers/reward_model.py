@@ -37,7 +37,7 @@ from siftune.finetune.reward_models.limits import find_limits
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
 from siftune.finetune.training.trainer_arguments import freeze, training_arguments
-from siftune.finetune.training.watched import stopped_by, watch_of
+from siftune.finetune.training.watched import check_watch, stopped_by, watch_of
 from siftune.finetune.watch.actions import FixedBeta
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class RewardModel:
         """Refuse options out of range or against each other."""
         check_ranges(self)
         check_kept(self.adapter, self.lora)
+        check_watch(self)
         if self.freeze and self.lora:
             raise ValueError("freeze: with lora all layers stay as they are; set one of the two")
         if self.length_head and self.adapter != "merge":

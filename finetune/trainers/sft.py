@@ -45,7 +45,7 @@ from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
 from siftune.finetune.training.trainer_arguments import training_arguments
-from siftune.finetune.training.watched import ask_of, stopped_by, watch_of
+from siftune.finetune.training.watched import ask_of, check_watch, stopped_by, watch_of
 from siftune.finetune.watch.actions import FixedBeta
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class SFT:
         """Refuse options out of range or against each other."""
         check_ranges(self)
         check_kept(self.adapter, self.lora)
+        check_watch(self)
         if self._follows_loss and not (self.held_out or self.eval_rows):
             raise ValueError("patience and keep: they need held_out, a share, or eval_rows")
 

@@ -47,7 +47,7 @@ from siftune.finetune.rewards.types import (
 from siftune.finetune.rl.settings import Critic, Settings
 from siftune.finetune.runs.resumable_run import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
-from siftune.finetune.training.watched import stopped_by, watch_rollouts
+from siftune.finetune.training.watched import check_watch, stopped_by, watch_rollouts
 from siftune.finetune.watch.actions import Action
 
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ class OnPolicy(Settings):
         check_kept(self.adapter, self.lora)
         if self.ptx_coef > 0 and self.ptx_rows is None:
             raise ValueError("ptx_coef: needs ptx_rows, the supervised rows to draw from")
+        if self.ptx_rows is not None and self.ptx_coef == 0:
+            raise ValueError("ptx_rows: need ptx_coef above 0, the weight of their loss")
+        check_watch(self)
         if self.critic_model is not None and self._critic in ("shared", "adapter"):
             raise ValueError(
                 f"critic_model: a critic that is {self._critic} has no trunk of its own to start"
@@ -303,6 +306,8 @@ class OnPolicy(Settings):
         on_base = self._critic == "adapter"
         model = actor_critic(policy, tokenizer, critic, lora, self.seed, self.has_critic, on_base)
         put_on_base(reward, model.policy)
+        order = self.order_of(ids, rates, self.seed, self.rollouts * self.batch_size)
+        drawn = [ids[at] for at in dict.fromkeys(sorted(order.places))]
         collector = Collector(
             model=model,
             reference=None if self.lora else self._reference(),
@@ -311,8 +316,8 @@ class OnPolicy(Settings):
             reward=reward,
             sampling=sampling,
             settings=self,
-            order=self.order_of(ids, rates, self.seed, self.rollouts * self.batch_size),
-            sampler=self.sampler_of(self.model, tokenizer, sampling, ids, self.group_size),
+            order=order,
+            sampler=self.sampler_of(self.model, tokenizer, sampling, drawn, self.group_size),
         )
         return Loop(collector, self, work, supervised, self.save_every), used, bad
 

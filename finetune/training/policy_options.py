@@ -19,6 +19,7 @@ from siftune.curate.core.ranges import (
 from siftune.finetune.data.training_rows import OnBad
 from siftune.finetune.models.lora import Kept, check_kept
 from siftune.finetune.models.precision import Precision
+from siftune.finetune.training.watched import check_watch
 from siftune.finetune.watch.actions import Action
 
 __all__ = ["PolicyOptions"]
@@ -79,6 +80,7 @@ class PolicyOptions:
         """Refuse options out of range or against each other."""
         check_ranges(self)
         check_kept(self.adapter, self.lora)
+        check_watch(self)
         self._refuse_conflicts()
 
     def _refuse_conflicts(self) -> None:

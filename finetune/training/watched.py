@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from siftune.finetune.runs.resumable_run import Run
     from siftune.finetune.watch.watching import Means, WatchCallback
 
-__all__ = ["WatchOptions", "ask_of", "beta_of", "stopped_by", "watch_of", "watch_rollouts"]
+__all__ = [
+    "WatchOptions",
+    "ask_of",
+    "beta_of",
+    "check_watch",
+    "stopped_by",
+    "watch_of",
+    "watch_rollouts",
+]
 
 _COMPARED: Final = 1000  # rows that prompts are chosen among
 _BATCH: Final = 16
@@ -42,6 +50,23 @@ class WatchOptions(Protocol):
     @property
     def watch_detectors(self) -> Mapping[str, Any]:
         """Options of detectors by name."""
+
+
+def check_watch(options: WatchOptions) -> None:
+    """Refuse options of the watch that nothing reads.
+
+    Raises:
+        ValueError: one is set; the text names it and what it needs.
+    """
+    for name in ("watch_detectors", "watch_rows", "watch_gold"):
+        if options.watch == "off" and getattr(options, name, None):
+            raise ValueError(f"{name}: there is no watch with watch off; leave out one of the two")
+    prompts, given = (getattr(options, f"watch_{name}", None) for name in ("prompts", "rows"))
+    if getattr(options, "watch_gold", None) is not None and not (prompts or given):
+        raise ValueError(
+            "watch_gold: with watch_prompts 0 there are no answers to score; set watch_rows or "
+            "watch_prompts, or leave watch_gold out"
+        )
 
 
 def stopped_by(watch: WatchCallback | None) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from siftune.finetune.models.lora import inner_model, whole_model, with_adapter
 from siftune.finetune.models.saving import base_facts, save_model
 from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rewards.several import WeightedRewards
+from siftune.finetune.rl import backbone
 from siftune.finetune.rl.backbone import check_adapters, load_whole, put_on_base
 from siftune.finetune.rl.model import ActorCritic, Tokens, policy_scores, reference_of
 from siftune.finetune.rl.prepare import actor_critic
@@ -137,6 +140,19 @@ def test_a_reward_adapter_scores_as_the_merged_reward_model(
     merged = whole_model(made.policy, "merge", str(tiny_model_dir), dict, adapter)  # the policy's
     logps = policy_scores(merged, batch(), 1.0)[0]["policy"]
     torch.testing.assert_close(logps, before.logps, rtol=0, atol=1e-5)
+
+
+def test_the_head_of_a_reward_adapter_follows_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trunk(**given: Any) -> Any:
+        return SimpleNamespace(last_hidden_state=torch.zeros(2, 3, 4, device="meta"))
+
+    policy: Any = SimpleNamespace(config=SimpleNamespace(pad_token_id=0), base_model=trunk)
+    monkeypatch.setattr(backbone, "inner_model", lambda policy: policy)
+    monkeypatch.setattr(backbone, "only", lambda policy, name: nullcontext())
+    scorer = backbone.SharedScorer(policy, "reward0", torch.ones(1, 4))
+    ids = torch.ones(2, 3, dtype=torch.long, device="meta")
+    assert scorer(ids, ids).logits.shape == (2, 1)
+    assert scorer.head.device.type == "meta"
 
 
 def test_adapters_on_another_base_or_of_no_reward_are_refused(

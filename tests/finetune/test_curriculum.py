@@ -52,6 +52,12 @@ def test_any_part_of_the_order_is_that_of_the_whole_and_of_the_seed() -> None:
     assert options.order_of(RATES, seed=6, total=30)(0, 30) != whole
 
 
+def test_draws_before_a_position_are_counted_by_prompt() -> None:
+    for order in (PromptOrder((0, 0, 2, 5), 3), PromptOrder((0, 1, 2), 0, (0.3, 0.1, 0.2), 10)):
+        for start in range(14):
+            assert order.draws_before(start) == Counter(order(0, start))
+
+
 def test_hard_prompts_are_drawn_again_and_hopeless_ones_are_not() -> None:
     order = Curriculum(replay_below=0.3, replay_times=4).order_of(RATES, seed=0)
     assert Counter(order(0, 11)) == {0: 1, 1: 4, **dict.fromkeys(range(2, 8), 1)}  # .3 is not below

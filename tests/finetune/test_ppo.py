@@ -722,11 +722,11 @@ def test_every_end_token_the_model_or_its_tokenizer_names_ends_a_completion(
 # ---- the supervised term
 
 
-def test_without_weight_the_supervised_term_changes_no_bit(
+def test_with_a_tiny_weight_the_supervised_term_changes_no_bit(
     tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
     ppo(tiny_model_dir, rollouts=1)(rows, tmp_path / "plain")
-    ppo(tiny_model_dir, rollouts=1, ptx_rows=str(rows), ptx_coef=0.0)(rows, tmp_path / "zero")
+    ppo(tiny_model_dir, rollouts=1, ptx_rows=str(rows), ptx_coef=1e-30)(rows, tmp_path / "zero")
     ppo(tiny_model_dir, rollouts=1, ptx_rows=str(rows), ptx_coef=0.1)(rows, tmp_path / "some")
     assert same(tmp_path / "plain", tmp_path / "zero")
     assert not same(tmp_path / "plain", tmp_path / "some")
@@ -864,6 +864,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"temperature": 0}, "temperature: expected above 0"),
     ({"dual_clip": 1.0}, "dual_clip: expected above 1, got 1"),
     ({"ptx_coef": 1.0}, "ptx_coef: needs ptx_rows"),
+    ({"ptx_rows": "x"}, "ptx_rows: need ptx_coef above 0"),
+    ({"watch": "off", "watch_gold": "length"}, "watch_gold: there is no watch with watch off"),
+    ({"watch": "off", "watch_rows": "x"}, "watch_rows: there is no watch with watch off"),
+    ({"watch_prompts": 0, "watch_gold": "length"}, "watch_gold: with watch_prompts 0"),
+    ({"policy_loss": "reinforce"}, "policy_loss: reinforce has no ratio"),
     ({"lora": 4, "critic_model": "x"}, "critic_model: a critic that is shared has no trunk"),
     ({"seed": -1}, "seed: expected at least 0"),
     ({"lam": 1.5}, "lam: expected at least 0, at most 1"),

@@ -25,15 +25,19 @@ from siftune.curate.rows.chat import turn
 from siftune.curate.text.sampling import Sampling, sample
 from siftune.finetune.models import loading
 from siftune.finetune.policy_losses.ppo_clip import PPOClip
+from siftune.finetune.rl.collector import Collector
+from siftune.finetune.rl.curriculum import PromptOrder
 from siftune.finetune.rl.importance import importance_metrics, truncated_weights
 from siftune.finetune.rl.model import Tokens, policy_scores
 from siftune.finetune.rl.parts import Divisor
-from siftune.finetune.rl.rollout import Rollout
+from siftune.finetune.rl.rollout import Prompt, Rollout
 from siftune.finetune.rl.rollouts.in_process import InProcess
 from siftune.finetune.rl.rollouts.samples import Samples
 from siftune.finetune.rl.rollouts.server import Server
-from siftune.finetune.rl.rollouts.types import Draw
+from siftune.finetune.rl.rollouts.types import Draw, Sampled
 from siftune.finetune.rl.update import Update, update
+from siftune.finetune.trainers.grpo import GRPO
+from siftune.finetune.training.on_policy import OnPolicy
 from tests.finetune import test_ppo
 from tests.finetune.test_ppo import collector
 
@@ -362,6 +366,50 @@ def test_with_weights_the_estimate_of_the_kl_is_that_of_the_policy_whoever_sampl
         made.weights = None
         plain = float((sampler * Rollout.token_kl.fget(made)).sum())
         assert (plain == pytest.approx(exact, abs=1e-6)) is (sampler is policy)
+
+
+def test_a_prompt_is_answered_from_a_file_in_turn_however_often_it_is_drawn() -> None:
+    numbers: dict[str, list[int]] = {}
+
+    def sampler(policy: Any, draws: Any) -> Sampled:
+        for draw in draws:
+            numbers.setdefault(draw.row["id"], []).append(draw.number)
+        return Sampled([[2] for _ in draws])
+
+    made: Any = Collector(
+        model=SimpleNamespace(policy=None),  # type: ignore[arg-type]
+        reference=None,
+        tokenizer=SimpleNamespace(batch_decode=lambda ids, **_: [""] * len(ids)),
+        prompts=[Prompt({"id": str(at)}, "", (1,)) for at in range(5)],
+        reward=lambda prompts, texts, rows: [1.0] * len(texts),
+        sampling=SAMPLING,
+        settings=GRPO(model="m", reward="length", batch_size=2, group_size=2, minibatches=1),
+        order=PromptOrder((0, 1, 2, 2), 0),
+        sampler=sampler,
+    )
+    for index in range(6):
+        made._drawn(index)
+    assert numbers == {"0": [*range(6)], "1": [*range(6)], "2": [*range(12)]}
+
+
+def test_a_file_needs_answers_of_the_rows_alone_that_are_drawn(
+    tiny_model_dir, asked, tmp_path, monkeypatch
+) -> None:
+    rows = pl.read_parquet(asked)
+    ids = rows["id"].to_list()
+    rows = rows.with_columns(p=pl.Series([0.5, 0.6, *[0.0] * (len(ids) - 2)]))
+    rows.write_parquet(tmp_path / "rows.parquet")
+    found = []
+
+    def noted(self: Any, model: str, tokenizer: Any, sampling: Any, drawn: Any, size: int) -> Any:
+        found.extend(drawn)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(OnPolicy, "sampler_of", noted)
+    trainer = test_ppo.ppo(tiny_model_dir, pass_rate="p", min_pass_rate=0.4, batch_size=2)
+    with pytest.raises(UsageError, match="enough"):
+        trainer(tmp_path / "rows.parquet", tmp_path / "out")
+    assert found == ids[:2]
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,25 @@ def test_options_that_do_not_go_together_are_refused(wrong):
         Sample(model="m", reward="length", **wrong)
 
 
+def test_full_scores_pass_whatever_their_weighted_sum_is_rounded_to():
+    asking = pl.DataFrame({"id": ["a"], "prompt_key": ["k"]})
+    some = [_Scored("x", 0.6 + 0.3 + 0.1), _Scored("y", 0.999)]
+    assert some[0].score < 1
+    found = Sample._pass_rates(Sample(model="m"), asking["prompt_key"], asking, [some], [0])
+    assert found["pass_rate"].to_list() == [0.5]
+
+
+def test_rewards_are_given_that_the_answers_are_whole():
+    given = []
+
+    def reward(prompts, completions, rows):
+        given.extend(rows)
+        return [1.0] * len(rows)
+
+    Sample._scored(reward, [{"id": "a", "prompt": [{"content": "?"}]}], [["yes", "no"]])
+    assert [row["finished"] for row in given] == [True, True]
+
+
 def test_sampling_is_a_command(talker, asked, tmp_path):
     given = ["sample", str(asked), "--out", str(tmp_path / "out"), "--model", str(talker)]
     more = ["--reward", "text_share", "--reward-options", "{text: 'yes'}", "--count", "3"]

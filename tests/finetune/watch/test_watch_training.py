@@ -21,6 +21,8 @@ from siftune.finetune.losses.pair.sft import SFT as PairSFT
 from siftune.finetune.losses.weighted import Weighted
 from siftune.finetune.rl.loop import Loop
 from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.trainers.preference import Preference
+from siftune.finetune.trainers.reward_model import RewardModel
 from siftune.finetune.trainers.sft import SFT
 from siftune.finetune.training.watched import beta_of, watch_of
 from siftune.finetune.watch.prompts import diverse
@@ -213,6 +215,14 @@ def test_an_action_that_the_training_does_not_have_is_refused(tmp_path: Path) ->
     run: Any = SimpleNamespace(beside=tmp_path)
     with pytest.raises(UsageError, match="raise_beta needs a loss with beta"):
         watch_of(options, "preference", run)
+
+
+def test_options_of_a_watch_that_is_off_are_refused() -> None:
+    trainers: tuple[Any, ...] = (SFT, RewardModel, Preference)
+    for trainer in trainers:
+        with pytest.raises(ValueError, match="watch_detectors: there is no watch"):
+            trainer(model="m", watch="off", watch_detectors={"length": {}})
+    SFT(model="m", watch="off", watch_prompts=0)
 
 
 def test_the_prompts_are_unlike_each_other_and_the_same_in_any_order() -> None:
