@@ -7,7 +7,16 @@ import unicodedata
 
 from siftune.curate.records.final_answers import final_answer, short_answer
 
-__all__ = ["contains", "exact_match", "plain"]
+__all__ = ["after_thinking", "contains", "exact_match", "plain"]
+
+
+def after_thinking(completion: str) -> str:
+    """What follows the last ``</think>``; the whole completion where there is none.
+
+    >>> after_thinking("<think>4?</think>5"), after_thinking("<think>4?")
+    ('5', '<think>4?')
+    """
+    return completion.rpartition("</think>")[2]
 
 
 def plain(text: str) -> str:

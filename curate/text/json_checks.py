@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from siftune.curate.text.code_blocks import code_blocks
 __all__ = ["check_json"]
 
 _SHOWN: Final = 200
+_DEEP: Final = 30  # levels of a value
 _Fault = tuple[str, str]  # flag and message
 _Found = _Fault | None
 
@@ -37,7 +38,8 @@ def check_json(turns: Any, tools: str | None, schema: str | None) -> tuple[Any, 
     found = [_call_fault(call, functions) for turn in said for call in _calls(turn)]
     found += [_json_fault(text, wanted) for text in _json_texts(answer or "", wanted is not None)]
     faults = [one for one in found if one is not None]
-    share = 1 - len(faults) / len(found) if found else None
+    wrong = sum(flag != "bad_schema" for flag, _ in faults)
+    share = 1 - wrong / len(found) if found else None
     noted = [*faults, *(("bad_schema", bad) for bad in (bad_tools, bad_schema) if bad)]
     flags = sorted({flag for flag, _ in noted})
     return share, len(found), flags, noted[0][1][:_SHOWN] if noted else None
@@ -84,7 +86,10 @@ def _call_fault(call: Any, functions: Mapping[str, Any] | None) -> _Found:
         return "bad_arguments", f"{name}: expected a JSON object of arguments, got {given!r}"
     if isinstance(given, str) and (twice := _key_given_twice(given)):
         return "bad_arguments", f"{name}: the key {twice!r} is given twice"
-    wrong = _mismatch(arguments, (functions or {}).get(name))
+    try:
+        wrong = _mismatch(arguments, (functions or {}).get(name))
+    except _SchemaUnusableError as error:
+        return "bad_schema", f"{name}: {error}"
     return None if wrong is None else ("bad_arguments", f"{name}: {wrong}")
 
 
@@ -139,7 +144,10 @@ def _json_fault(text: str, wanted: str | None) -> _Found:
         return "bad_json", f"no JSON: {error}"
     if twice := _key_given_twice(text):
         return "bad_json", f"the key {twice!r} is given twice"
-    wrong = _mismatch(value, wanted)
+    try:
+        wrong = _mismatch(value, wanted)
+    except _SchemaUnusableError as error:
+        return "bad_schema", f"schema: {error}"
     return None if wrong is None else ("bad_answer", wrong)
 
 
@@ -161,8 +169,17 @@ def _key_given_twice(text: str) -> str | None:
     return found[0] if found else None
 
 
+class _SchemaUnusableError(Exception):
+    """A schema in the right form with which a value cannot be checked."""
+
+
 def _mismatch(value: Any, schema: str | None) -> str | None:
-    """The first way in which a value is not as a schema demands; a bad schema demands nothing."""
+    """The first way in which a value is not as a schema demands; a bad schema demands nothing.
+
+    Raises:
+        _SchemaUnusableError: it refers to what is not there or to itself, or has a pattern that the
+            engine lacks.
+    """
     checker = None if schema is None else _checker(schema)
     if checker is None or isinstance(checker, str):
         return None
@@ -170,11 +187,29 @@ def _mismatch(value: Any, schema: str | None) -> str | None:
 
     try:
         errors = sorted(checker.iter_errors(value), key=lambda one: [*map(str, one.absolute_path)])
-    except (Unresolvable, RecursionError):  # it refers to what is not there, or to itself
-        return None
-    except (TypeError, ValueError, AttributeError, OverflowError):  # of a schema that passed
-        return None
+    except Unresolvable as error:
+        raise _SchemaUnusableError(f"a reference that is not in it: {error}") from None
+    except RecursionError:
+        if _is_deep(value):
+            return "$: it is nested too deeply"
+        raise _SchemaUnusableError("it refers to itself") from None
+    except OverflowError as error:  # of a number in the value
+        return f"$: {error}"
+    except (TypeError, ValueError, AttributeError) as error:  # of a schema that passed
+        raise _SchemaUnusableError(str(error)) from None
     return f"{errors[0].json_path}: {errors[0].message}" if errors else None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value has more levels than a check of a sound schema is sure to follow."""
+    level = [value]
+    for _ in range(_DEEP):
+        parts = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [own for part in parts if isinstance(part, Iterable) for own in part]
+        level = [own for own in level if isinstance(own, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _fault_of(schema: str | None) -> str | None:
@@ -215,13 +250,13 @@ def _no_rule(*_: Any) -> Iterator[Any]:
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[Any]:
-    """The rule of ``pattern`` in an engine of linear time; a pattern that it lacks holds."""
+    """The rule of ``pattern`` in an engine of linear time."""
     if not isinstance(value, str):
         return
     try:
         found = pl.Series([value]).str.contains(pattern).item()
     except pl.exceptions.ComputeError:
-        return
+        raise _SchemaUnusableError(f"no pattern of linear time: {pattern!r}") from None
     if not found:
         yield _library().ValidationError(f"{value!r} does not match {pattern!r}")
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from siftune.curate.text.answer_match import after_thinking
+
 __all__ = ["program_in"]
 
 _PYTHON: Final = ("", "py", "py3", "python", "python3")
@@ -21,7 +23,7 @@ def program_in(completion: str, prompt: str = "", names: Sequence[str] = ()) -> 
     >>> program_in("So:\n```python\nx = 1\n```\nDone.")
     'x = 1'
     """
-    answer = completion.rpartition("</think>")[2]
+    answer = after_thinking(completion)
     blocks = list(_blocks(answer)) or [answer]
     defining = [block for block in blocks if _defines(block, names)]
     if names and not defining and _defines(prompt, names):

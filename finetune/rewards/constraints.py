@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from siftune.curate.core.registry import closest
+from siftune.curate.text.answer_match import after_thinking
 from siftune.curate.text.checkable_instructions import INSTRUCTIONS, follows, loose_variants
 
 __all__ = ["Constraints"]
@@ -26,7 +27,7 @@ class Constraints:
     ``mode: strict`` reads the completion as it is, ``loose`` also without its first or last line or
     both, and without asterisks: one of the eight texts has to follow, as the paper defines it.
     ``count: share`` is the instruction-level accuracy of the row, ``all`` the prompt-level one: 1
-    where all are followed, else 0.
+    where all are followed, else 0. What is before the last ``</think>`` is not read.
 
     A row has no score where it names no instruction, one that is not known, or one whose arguments
     are missing.
@@ -66,7 +67,8 @@ class Constraints:
     ) -> list[float | None]:
         """Between 0 and 1, or None, for each completion."""
         asked = [self._asked(row) for row in rows]
-        return [self._score(said, one) for said, one in zip(completions, asked, strict=True)]
+        texts = map(after_thinking, completions)
+        return [self._score(said, one) for said, one in zip(texts, asked, strict=True)]
 
     def _asked(self, row: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
         """The instructions of a row with their arguments; none where they cannot be read."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from siftune.curate.text.answer_match import exact_match
+from siftune.curate.text.answer_match import after_thinking, exact_match
 
 __all__ = ["ExactMatch"]
 
@@ -16,7 +16,8 @@ class ExactMatch:
     """Whether the completion equals the row's ``reference``.
 
     Compared as by `answer_match.exact_match` when a model is evaluated: case, white space and a
-    full stop at the end do not count. A row without a reference cannot be scored.
+    full stop at the end do not count, nor does what is before the last ``</think>``. A row without a
+    reference cannot be scored.
 
     >>> ExactMatch()(["2+2?", "?"], [" 4. ", "4"], [{"reference": "4"}, {"reference": None}])
     [1.0, None]
@@ -32,6 +33,6 @@ class ExactMatch:
     ) -> list[float | None]:
         """1.0, 0.0 or None for each completion."""
         return [
-            None if row["reference"] is None else float(exact_match(said, row["reference"]))
-            for said, row in zip(completions, rows, strict=True)
+            None if known is None else float(exact_match(after_thinking(said), known))
+            for said, known in zip(completions, (row["reference"] for row in rows), strict=True)
         ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from siftune.curate.text.answer_match import after_thinking
 from siftune.curate.text.json_checks import check_json
 
 __all__ = ["JSONSchema"]
@@ -20,6 +21,7 @@ class JSONSchema:
     row's field ``field`` (a JSON schema, or a ``response_format`` that has one); and blocks of
     ``<tool_call>``, against the parameters of the row's ``tools``. They are checked as by curate's
     scorer `json_schema`: no key twice, no address is fetched, patterns run in linear time.
+    What is before the last ``</think>`` is not read.
 
     Without a schema and with tools an answer without a call scores 0, unless ``calls`` is false:
     then it has no score. A row that declares neither, or what is no schema, has no score. Needs
@@ -69,7 +71,7 @@ class JSONSchema:
 
 
 def _turns(said: str) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "content": said, "tool_calls": None}]
+    return [{"role": "assistant", "content": after_thinking(said), "tool_calls": None}]
 
 
 def _text(declared: Any) -> str | None:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Final, Literal
 
 from siftune.curate.records.final_answers import checkable, final_answer, short_answer
+from siftune.curate.text.answer_match import after_thinking
 from siftune.curate.text.formulas import require_library, same_formula
 from siftune.curate.text.known_answers import given_answer, same_answer, value_of
 
@@ -24,8 +25,9 @@ class MathAnswer:
     The final answer is what follows the last ``####`` or is in the last ``\boxed{}``; without these
     the last ``$...$``, where a formula is known or it has a fraction; without that what follows the
     last "answer is" or "answer:"; without that the last number of the text. What is before the last
-    ``</think>`` is not read, and thinking that never ended has no answer. The reference may be a
-    worked solution with a mark.
+    ``</think>`` is not read, and thinking that never ended has no answer, nor has a completion
+    that was cut (``finished`` of its row is false) without a mark or ended thinking. The reference
+    may be a worked solution with a mark.
 
     Numbers are compared exactly, as fractions: ``1/2``, ``0.5`` and ``\frac12`` agree, ``3.33`` and
     ``10/3`` do not; currency, unit and the commas of thousands do not count. Of ``50%`` either
@@ -59,8 +61,10 @@ class MathAnswer:
         """1.0, 0.0 or None for each completion."""
         known = [_known(row["reference"]) for row in rows]
         return [
-            None if reference is None else float(self._agrees(said, reference))
-            for said, reference in zip(completions, known, strict=True)
+            None
+            if reference is None
+            else float(self._agrees(said, reference, row.get("finished") is not False))
+            for said, reference, row in zip(completions, known, rows, strict=True)
         ]
 
     def load(self) -> None:
@@ -68,8 +72,8 @@ class MathAnswer:
         if self.compare == "math_verify":
             require_library("math_answer")
 
-    def _agrees(self, said: str, known: str) -> bool:
-        given = _given(said, known)
+    def _agrees(self, said: str, known: str, is_whole: bool) -> bool:
+        given = _given(said, known, is_whole)
         if given is None:
             return False
         percent = _PERCENT.search(known) and _PERCENT.search(given)
@@ -87,7 +91,7 @@ _SYMBOLS: Final = re.compile(r"[^\W\d_]+|[+*/^=(]")
 _LONGEST: Final = 80  # characters of a formula without a digit
 _NAMES: Final = {"sin", "cos", "tan", "log", "ln", "exp", "pi"}
 _PERCENT: Final = re.compile(r"\\?%")
-_ENDED, _BEGUN = "</think>", "<think>"
+_BEGUN: Final = "<think>"
 
 
 def _known(reference: Any) -> str | None:
@@ -106,17 +110,21 @@ def _is_formula(text: str) -> bool:
     return bool(parts) and all(len(name) == 1 or name in _NAMES for name in names)
 
 
-def _given(said: str, known: str) -> str | None:
-    """The final answer of a completion, after its thinking; None where there is none."""
-    _, ended, answer = said.rpartition(_ENDED)
-    if not ended and _BEGUN in said:
-        return None
+def _given(said: str, known: str, is_whole: bool) -> str | None:
+    """The final answer of a completion, after its thinking; None where there is none.
+
+    One that was cut, and has neither a mark nor ended thinking, may be thinking to its end.
+    """
+    answer = after_thinking(said)
     whole, marked = answer.strip("$ \n"), checkable(answer)
+    is_marked = marked is not None and bool(marked[1])
+    if answer == said and (_BEGUN in said or not (is_whole or is_marked)):
+        return None
     if value_of(whole) is not None:
         return whole
     formulas = ["".join(found).strip() for found in _FORMULA.findall(answer)[-1:]]
     is_formula = value_of(known) is None or any("\\frac" in found for found in formulas)
-    if formulas and is_formula and not (marked and marked[1]):
+    if formulas and is_formula and not is_marked:
         return formulas[0]
     given = given_answer(answer, known)
     if given is None or value_of(given) is None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import closest
+from siftune.curate.text.answer_match import after_thinking
 
 __all__ = ["ReasoningGym", "task_rows"]
 
@@ -71,7 +72,7 @@ class ReasoningGym:
         return score if math.isfinite(score) else 0.0
 
     def _answer(self, said: str) -> str:
-        behind = said.rpartition("</think>")[2]
+        behind = after_thinking(said)
         before, closed, _ = behind.rpartition(f"</{self.tag}>")
         opening = before.rfind(f"<{self.tag}>")
         if closed and opening >= 0:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from siftune.curate.text.answer_match import after_thinking
+
 __all__ = ["RegularExpression"]
 
 Where = Literal["anywhere", "start", "whole"]
@@ -14,6 +16,8 @@ Where = Literal["anywhere", "start", "whole"]
 @dataclass(frozen=True)
 class RegularExpression:
     r"""1 where ``pattern`` matches the completion, else 0.
+
+    What is before the last ``</think>`` is no part of it.
 
     The syntax is that of Rust's ``regex``, whose time is linear in the text for every pattern: no
     completion can make it hang. It has neither references to groups nor look-around; a pattern with
@@ -64,6 +68,6 @@ class RegularExpression:
         before, behind = {"anywhere": ("", ""), "start": (r"\A", ""), "whole": (r"\A", r"\z")}[
             self.where
         ]
-        texts = pl.Series(completions, dtype=pl.String)
+        texts = pl.Series([*map(after_thinking, completions)], dtype=pl.String)
         found: list[bool] = texts.str.contains(f"{before}(?:{self.pattern}){behind}").to_list()
         return found

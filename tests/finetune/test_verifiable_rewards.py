@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from siftune.curate.core import registry
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.rewards.constraints import Constraints
+from siftune.finetune.rewards.exact_match import ExactMatch
 from siftune.finetune.rewards.format import Format
 from siftune.finetune.rewards.json_schema import JSONSchema
 from siftune.finetune.rewards.length_penalty import LengthPenalty
@@ -283,6 +284,35 @@ def test_tasks_of_reasoning_gym_are_scored_by_the_library() -> None:
     assert scores(ReasoningGym(), ["7", "8"], file)[0] == 1.0
     with pytest.raises(UsageError, match="no task 'chain_some'; did you mean chain_sum"):
         scores(ReasoningGym(), ["1"], {"extra": {"reasoning_gym": {"task": "chain_some"}}})
+
+
+def test_thinking_is_no_part_of_an_answer() -> None:
+    text, known = "<think>No, 5</think>4", {"reference": "4"}
+    assert scores(ExactMatch(), [text], known) == [1.0]
+    assert scores(RegularExpression(r"\d", where="whole"), [text]) == [1.0]
+    no_comma = Constraints(instructions={"punctuation:no_comma": None})
+    assert scores(no_comma, [text, "4, 5"]) == [1.0, 0.0]
+
+
+def test_a_cut_answer_counts_where_it_has_a_mark() -> None:
+    cut = {"reference": "4", "finished": False}
+    texts = ["so 4", r"so \boxed{4} and", "6</think>4"]
+    assert scores(MathAnswer(compare="plain"), texts, cut) == [0.0, 1.0, 1.0]
+
+
+def test_a_deep_answer_is_wrong_and_a_schema_that_cannot_be_used_gives_no_score() -> None:
+    pytest.importorskip("jsonschema")
+    child = {"type": "object", "properties": {"child": {"$ref": "#"}}, "required": ["name"]}
+    deep = '{"child":' * 300 + "1" + "}" * 300
+    assert scores(JSONSchema(), [deep], {"extra": {"response_format": child}}) == [0.0]
+    for schema in (
+        *({"$ref": "#/$defs/none"}, {"$ref": "http://example.org/s.json"}),
+        *({"properties": {"a": {"$ref": "#/properties/a"}}}, {"items": {"pattern": "(?=a)"}}),
+    ):
+        said = '["a"]' if "items" in schema else '{"a": 1}'
+        assert scores(JSONSchema(), [said], {"extra": {"response_format": schema}}) == [None]
+    with_thinking = ['<think>{"a": 1}</think>{"name": 1}']
+    assert scores(JSONSchema(), with_thinking, {"extra": {"response_format": child}}) == [1.0]
 
 
 def test_an_answer_on_which_a_scorer_fails_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

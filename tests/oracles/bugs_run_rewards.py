@@ -182,7 +182,7 @@ RUN_REWARDS = (
     Mutation(
         "thoughts taken for the program",
         "finetune/code_execution/program_text.py",
-        'completion.rpartition("</think>")[2]',
+        "after_thinking(completion)",
         "completion",
         CODE,
     ),

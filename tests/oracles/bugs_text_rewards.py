@@ -37,8 +37,8 @@ TEXT_REWARDS = (
     Mutation(
         "an answer read in thinking that never ended",
         _MATHS,
-        "if not ended and _BEGUN in said:",
-        "if False:",
+        "if answer == said and (_BEGUN in said or",
+        "if answer == said and (",
         f"{_TEXTS}::test_numbers_agree_by_value",
     ),
     Mutation(
