@@ -6,6 +6,9 @@ knows neither what the tests expect nor where their verdict goes.
 
 from __future__ import annotations
 
+import atexit
+import builtins
+import contextlib
 import json
 import os
 import select
@@ -25,7 +28,9 @@ def run_script(text: str) -> int:
     """Run a program on its standard input and output; its exit status."""
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.__stdin__, sys.__stdout__ = sys.stdin, sys.stdout
     sys.argv = ["program.py"]
+    atexit._clear()  # what is registered from here on is the program's
     status = 0
     try:
         _run(text, "__main__")
@@ -34,11 +39,22 @@ def run_script(text: str) -> int:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:  # a program may raise anything
         status = _FAILED
-    sys.stdout.flush()
+    _end_as_an_interpreter()
     return status
 
 
+def _end_as_an_interpreter() -> None:
+    """Call what is registered for the end, and write what streams hold; either may be broken."""
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.__stdout__):
+        with contextlib.suppress(BaseException):
+            stream.flush()  # type: ignore[union-attr]
+
+
 def _run(text: str, name: str) -> dict[str, Any]:
+    for ending in ("exit", "quit"):  # site makes them, and it is not imported here
+        setattr(builtins, ending, sys.exit)
     space: dict[str, Any] = {"__name__": name, "__builtins__": __builtins__}
     module = type(sys)(name)
     module.__dict__.update(space)

@@ -67,9 +67,11 @@ class CodeReward:
         """
         check_limits(self.allow)
         try:
-            self._called([("", "", {})])
+            ((ok, found),) = self._called([("", "", {})])
         except ProgramError as error:
             raise UsageError(f"{self.file} does not run: {error}") from None
+        if not ok and found == f"NameError: name {self.function!r} is not defined":
+            raise UsageError(f"{self.file}: expected a function {self.function}, got none")
 
     def __call__(
         self,

@@ -16,8 +16,8 @@ class ExactMatch:
     """Whether the completion equals the row's ``reference``.
 
     Compared as by `answer_match.exact_match` when a model is evaluated: case, white space and a
-    full stop at the end do not count, nor does what is before the last ``</think>``. A row without a
-    reference cannot be scored.
+    full stop at the end do not count, nor does what is before the last ``</think>``. A row without
+    a reference cannot be scored.
 
     >>> ExactMatch()(["2+2?", "?"], [" 4. ", "4"], [{"reference": "4"}, {"reference": None}])
     [1.0, None]

@@ -84,7 +84,7 @@ class RuleBased(AnswerJudge):
     def _weights(self, row: Mapping[str, Any]) -> Sequence[float] | None:
         """The weights by the row's field; None where they are those of all rows, or unknown."""
         kind = (row.get("extra") or {}).get(self.kind_field)
-        return self.by_kind.get(str(kind))
+        return {str(key): own for key, own in self.by_kind.items()}.get(str(kind))
 
     @cached_property
     def _task(self) -> Task:

@@ -220,6 +220,27 @@ def test_shares_of_the_layouts_of_data_sets() -> None:
     assert score(reads + "\n1 / 0", row(**contests)) == 0
 
 
+def test_scripts_end_as_in_an_interpreter() -> None:
+    programs = (
+        *("print(1)\nexit()", "print(1)\nquit(0)", "import sys\nsys.__stdout__.write('1')"),
+        "import atexit\natexit.register(print, 1)",
+        "import sys\nprint(1)\nsys.stdout.flush()\nsys.stdout.close()",
+        "import io, sys\nprint(1)\nsys.stdout = io.StringIO()",
+    )
+    assert [run_script(one, [""], QUICK)[0].end for one in programs] == ["exit 0"] * 6
+    assert [run_script(one, [""], QUICK)[0].output.strip() for one in programs] == ["1"] * 6
+
+
+def test_asserts_of_constants_are_no_tests() -> None:
+    raises = "def f(x):\n    if x < 0: raise ValueError\n    return x * x"
+    negative = "try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False\n"
+    assert score(raises, row(tests=negative)) == 1
+    assert score("def f(x): return x", row(tests=negative)) == 0
+    assert score("def f(x): return []", row(tests="for x in f(2):\n    assert x")) == 0
+    assert score("def f(x): return 0", row(tests="assert True\nassert f(2) == 4")) == 0
+    assert unit_tests({"tests": "f(1)\nassert True"}) is None
+
+
 def test_rows_without_readable_tests_have_no_score() -> None:
     """None of these runs anything."""
     unreadable = [
@@ -344,6 +365,11 @@ def test_the_program_in_a_completion() -> None:
     assert program_in("```py\ncut = 1") == "cut = 1"
     asked = 'def f(x):\n    """Square."""\n'
     assert program_in("    return x * x", asked, ["f"]) == asked + "    return x * x"
+    prompt = f"from typing import List\nimport the data\nimport numpy\n{asked}"
+    written = "def f(x: List): return 1"
+    assert program_in(written, prompt, ["f"]) == f"from typing import List\n{written}"
+    solution = "class Solution:\n    def f(self, x: List): return 1"
+    assert program_in(solution, "", ["f"]) == f"from typing import *\n{solution}"
     assert program_in("~~~\n```\ny = 1\n~~~") == "```\ny = 1"
 
 
@@ -509,6 +535,10 @@ def test_a_file_that_is_no_reward_is_refused(tmp_path: Path) -> None:
     file.write_text("def reward(:\n")
     with pytest.raises(UsageError, match=r"written\.py does not run: SyntaxError"):
         CodeReward(str(file)).load()
+    file.write_text("def other(prompt, completion, row): return 1")
+    with pytest.raises(UsageError, match=r"written\.py: expected a function reward, got none"):
+        CodeReward(str(file)).load()
+    file.write_text("def reward(:\n")
     with pytest.raises(UsageError, match="expected a Python file with a function reward"):
         CodeReward(str(tmp_path / "none.py"))
     with pytest.raises(ValueError, match="function: expected the name"):
