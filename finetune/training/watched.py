@@ -12,6 +12,7 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import KINDS, kind_of
+from siftune.finetune.core import distributed
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.rewards.types import load, reward_of
@@ -38,6 +39,7 @@ __all__ = [
 
 _COMPARED: Final = 1000  # rows that prompts are chosen among
 _BATCH: Final = 16
+_FEWEST: Final = 10  # points that the detector gold needs for an alarm, beside all the others
 
 
 class WatchOptions(Protocol):
@@ -151,6 +153,7 @@ def watch_rollouts(
         gold = reward_of(options.watch_gold, {}, options.precision)
         load(gold)
         rewards = {"reward": loop.collector.reward, "gold": gold}
+        _note_few_points(loop.settings.rollouts, loop.save_every)
     most = options.max_new_tokens
     ask = ask_of(table, tokenizer, prompts, options.seed, most, given, rewards)
 
@@ -162,6 +165,16 @@ def watch_rollouts(
         found.watch.keeps_beta = True
         loop.watch = found.watch
     return found
+
+
+def _note_few_points(rollouts: int, save_every: int) -> None:
+    """Notify where the gold score is measured too rarely for an alarm."""
+    points = 1 + -(-rollouts // save_every)  # before the training and at each checkpoint
+    if points < _FEWEST:
+        distributed.notify(
+            f"watch_gold: the gold score is measured {points} times in this run, and its detector "
+            f"needs {_FEWEST} for an alarm: make save_every smaller or take more rollouts"
+        )
 
 
 def ask_of(

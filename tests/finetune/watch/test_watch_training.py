@@ -20,11 +20,14 @@ from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.pair.sft import SFT as PairSFT
 from siftune.finetune.losses.weighted import Weighted
 from siftune.finetune.rl.loop import Loop
+from siftune.finetune.rl.rollout_watch import answered
 from siftune.finetune.trainers.ppo import PPO
 from siftune.finetune.trainers.preference import Preference
 from siftune.finetune.trainers.reward_model import RewardModel
 from siftune.finetune.trainers.sft import SFT
-from siftune.finetune.training.watched import beta_of, watch_of
+from siftune.finetune.training.watched import _note_few_points, beta_of, watch_of
+from siftune.finetune.watch.alarms import alarms, detectors_of
+from siftune.finetune.watch.history import History
 from siftune.finetune.watch.prompts import diverse
 from siftune.finetune.watch.watching import Watch, WatchCallback
 
@@ -208,6 +211,46 @@ def test_an_alarm_of_the_evaluation_of_rl_ends_it_without_a_checkpoint(
     control = SimpleNamespace(should_save=False, should_training_stop=False)
     Loop.end_of_rollout(loop, control)  # type: ignore[arg-type]
     assert (control.should_save, control.should_training_stop) == (False, True)
+
+
+def test_a_gold_score_that_is_measured_too_rarely_for_an_alarm_is_noticed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def worst(points: int) -> list[str]:
+        history = History()
+        for at in range(points):
+            own = {"held_out/score": (9.0 * at, 0.01, 10_000)}
+            history.add(at, {**own, "held_out/gold": (-9.0 * at, 0.01, 10_000)})
+        return [one.detector for one in alarms(history, detectors_of("rl"))]
+
+    assert (worst(9), worst(10)) == ([], ["gold"])
+    _note_few_points(90, 10)
+    assert capsys.readouterr().err == ""
+    _note_few_points(81, 11)
+    assert "is measured 9 times in this run, and its detector needs 10" in capsys.readouterr().err
+
+
+def test_a_reward_of_rollouts_that_falls_while_the_sum_rises_raises_an_alarm(
+    tmp_path: Path,
+) -> None:
+    leave_out = {name: None for name in detectors_of("rl") if name != "rewards"}
+    watch = Watch(tmp_path, "rl", "log", leave_out)
+    watch.begin(0, None)
+    each = torch.linspace(-0.1, 0.1, 8)
+    for step in range(20):
+        rises, falls = 3.0 * step + each, -1.0 * step + each
+        rollout: Any = SimpleNamespace(
+            tokens=SimpleNamespace(mask=torch.ones(8, 1, dtype=torch.bool)),
+            ids=["a"] * 8,
+            completions=["It is."] * 8,
+            token_kl=torch.zeros(8, 1),
+            entropy=torch.ones(8, 1),
+            ended=torch.ones(8, dtype=torch.bool),
+            scores=rises + falls,
+            parts={"rises": rises.tolist(), "falls": falls.tolist()},
+        )
+        watch.answered(step, answered(rollout, {"a": "What is it?"}))
+    assert [one.detector for one in watch.found] == ["rewards"]
 
 
 def test_an_action_that_the_training_does_not_have_is_refused(tmp_path: Path) -> None:
