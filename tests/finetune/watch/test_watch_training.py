@@ -184,12 +184,13 @@ def test_an_alarm_of_the_evaluation_at_a_checkpoint_is_acted_on_after_a_resume(
 
 def test_an_alarm_of_the_last_evaluation_ends_the_training(tmp_path: Path, own: str) -> None:
     given: Any = SimpleNamespace()
+    betas = list[float]()
     for action in ("stop", "raise_beta"):
-        watch = Watch(tmp_path, "preference", action, {own: {"at": 3}}, pytest.fail)
+        watch = Watch(tmp_path, "preference", action, {own: {"at": 3}}, betas.append)
         watch.begin(0, None)
         watch.add(3, {"loss": 1.0})
         WatchCallback(watch).on_train_end(given, given, SimpleNamespace())  # type: ignore[arg-type]
-        assert (watch.ended is not None) == (action == "stop")
+        assert (watch.ended is not None, betas) == (action == "stop", [])
 
 
 def test_an_alarm_of_the_evaluation_of_rl_ends_it_without_a_checkpoint(
@@ -231,8 +232,10 @@ def test_a_gold_score_that_is_measured_too_rarely_for_an_alarm_is_noticed(
 
 
 def test_a_reward_of_rollouts_that_falls_while_the_sum_rises_raises_an_alarm(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    none = "siftune.finetune.rl.rollout_watch.refusals"  # its patterns take seconds to compile
+    monkeypatch.setattr(none, lambda asked, said: [None] * len(said))
     leave_out = {name: None for name in detectors_of("rl") if name != "rewards"}
     watch = Watch(tmp_path, "rl", "log", leave_out)
     watch.begin(0, None)
