@@ -93,12 +93,14 @@ def run_tests(program: str, code: str, names: Mapping[str, str], limits: Limits)
     """Run the code of tests on a program; ``names`` in it are those of the program, as it has them.
 
     Raises:
-        NotRunError: the machine did not run it.
+        NotRunError: the machine did not run it, or the tests give it what is no plain data.
     """
     job = {"mode": "tests", "program": program, "seconds_a_call": None}
     frame = json.dumps({"code": code, "names": dict(names)}).encode()
     (line,) = _launched(job, [frame], limits, 1)
     told = _told(line["output"])
+    if any("unsent" in one for one in told):
+        raise NotRunError("tests", "they give the program what is no plain data")
     state = {one["site"]: one["held"] for one in told if "site" in one}
     held = sum(state.values())
     sites = next((one["sites"] for one in told if "sites" in one), 0)

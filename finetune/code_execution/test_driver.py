@@ -20,6 +20,9 @@ __all__ = ["run_calls", "run_tests"]
 
 _PREFIX: Final = "test_"
 _RECORD: Final = "__record_assert__"
+_METHODS: Final = {
+    name for kind in (str, bytes, list, tuple, dict, set, int, float) for name in dir(kind)
+}
 
 
 class _GoneError(BaseException):
@@ -32,7 +35,7 @@ class _Program:
     def __init__(self, requests: int, replies: int, limit: int) -> None:
         self.requests, self.limit = requests, limit
         self.replies = os.fdopen(replies, "rb")
-        self.is_gone = self.is_asked = False
+        self.is_gone = self.is_asked = self.is_unsent = self.has_classes = False
 
     def result(self) -> Any:
         """The value of the next reply; raises what the program raised."""
@@ -54,7 +57,12 @@ class _Program:
         if self.is_gone:
             raise _GoneError
         self.is_asked = True
-        given = written((list(arguments), named), _number_of)
+        sent = [_sendable(one) for one in arguments]
+        try:
+            given = written((sent, named), _number_of)
+        except TypeError:
+            self.is_unsent = True
+            raise
         line = json.dumps({"on": on, "do": do, "arguments": given}).encode() + b"\n"
         try:
             while line:
@@ -74,6 +82,13 @@ def _exception(kinds: list[Any]) -> type[Exception]:
     return RuntimeError
 
 
+def _sendable(value: Any) -> Any:
+    """A range as a list, a function of the program by its number; all else as it is."""
+    if isinstance(value, _Remote) and isinstance(value._on, str):
+        return value._program.ask(value._on, "value")
+    return list(value) if isinstance(value, range) else value
+
+
 def _number_of(value: Any) -> int:
     if isinstance(value, _Remote) and isinstance(value._on, int):
         return value._on
@@ -81,7 +96,11 @@ def _number_of(value: Any) -> int:
 
 
 class _Remote:
-    """A function or an object of the program; equal to itself alone."""
+    """A function or an object of the program; equal to itself alone.
+
+    Where the tests name no class of the program, its objects stand in for plain data at best: they
+    have their items alone, which are searched and counted here, and no method of plain data.
+    """
 
     def __init__(self, program: _Program, on: str | int) -> None:
         self._program, self._on = program, on
@@ -90,13 +109,17 @@ class _Remote:
         return self._program.ask(self._on, "call", *arguments, **named)
 
     def __getattr__(self, name: str) -> Any:
+        if isinstance(self._on, int) and not self._program.has_classes and name in _METHODS:
+            raise AttributeError(f"an object of the program is no plain data, and has no {name}")
         return self._program.ask(self._on, "attribute", name)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self._program.ask(self._on, "items")))
 
     def __len__(self) -> int:
-        return int(self._program.ask(self._on, "length"))
+        if self._program.has_classes:
+            return int(self._program.ask(self._on, "length"))
+        return len(self._program.ask(self._on, "items"))
 
     def __bool__(self) -> bool:
         return True
@@ -105,7 +128,9 @@ class _Remote:
         return self._program.ask(self._on, "item", key)
 
     def __contains__(self, value: Any) -> bool:
-        return self._program.ask(self._on, "holds", value) is True
+        if self._program.has_classes:
+            return self._program.ask(self._on, "holds", value) is True
+        return value in self._program.ask(self._on, "items")
 
     def __str__(self) -> str:
         return str(self._program.ask(self._on, "text"))
@@ -168,6 +193,7 @@ def run_tests(
     Functions ``test_...`` without parameters are called after the rest.
     """
     program = _Program(requests, replies, limit)
+    program.has_classes = any(own[:1].isupper() for own in names.values())
     report = _Verdict(verdict, program)
     recorded = _Recorded()
     tree = recorded.visit(ast.parse(code))
@@ -181,6 +207,8 @@ def run_tests(
     if ended and program.is_asked and not report.state and recorded.count == recorded.count_false:
         for site in range(recorded.count):
             report.record(site, True)  # as with `try: f(-1)`, `except ValueError`, `else: assert 0`
+    if program.is_unsent:
+        report.write({"unsent": True})
     report.write({"ended": ended and not program.is_gone})
 
 

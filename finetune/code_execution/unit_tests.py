@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any, Final
 
 __all__ = [
@@ -79,6 +79,9 @@ def unit_tests(row: Mapping[str, Any], field: str | None = None) -> UnitTests | 
 def _found(row: Mapping[str, Any], field: str | None) -> UnitTests | None:
     names = [name for name in row if field in (None, name) and row[name]]
     entry = row.get("entry_point") or row.get("fn_name")
+    metadata = _loaded(row.get("metadata"))
+    if not entry and isinstance(metadata, Mapping):
+        entry = metadata.get("func_name")  # LiveCodeBench
     if "test" in names:
         check = f"\ncheck({entry})" if entry and "def check(" in row["test"] else ""
         return _code(row["test"] + check, entry)
@@ -145,6 +148,7 @@ def _calls(name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> CallTest
 def _code(code: str, entry: str | None) -> CodeTests | None:
     """Tests from code; None where they need a package, could not fail, or run texts as code.
 
+    None, too, where a call is to change its argument: the program has a copy of that.
     A text that the program gave would run beside the verdict.
     """
     tree = ast.parse(code)
@@ -156,9 +160,26 @@ def _code(code: str, entry: str | None) -> CodeTests | None:
         return None
     names, modules = _free_names(tree, entry)
     remote = {name: name for name in names} | taken.names
+    if _changes_argument(tree, remote):
+        return None
     before = "".join(f"import {name}\n" for name in modules)
     called = (entry,) if entry else tuple(remote.values())
     return CodeTests(before + ast.unparse(tree), remote, called)
+
+
+def _changes_argument(tree: ast.AST, remote: Mapping[str, str]) -> bool:
+    """Whether an assert follows a call, without a use of its result, and reads its argument."""
+    bodies = (getattr(node, "body", None) for node in ast.walk(tree))
+    for body in (one for one in bodies if isinstance(one, list)):
+        for step, check in pairwise(body):
+            call = step.value if isinstance(step, ast.Expr) else None
+            if not isinstance(call, ast.Call) or not isinstance(check, ast.Assert):
+                continue
+            given = {one.id for one in call.args if isinstance(one, ast.Name)}
+            read = {one.id for one in ast.walk(check) if isinstance(one, ast.Name)}
+            if isinstance(call.func, ast.Name) and call.func.id in remote and given & read:
+                return True
+    return False
 
 
 def _may_fail(node: ast.AST) -> bool:

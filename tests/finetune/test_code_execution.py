@@ -241,6 +241,29 @@ def test_asserts_of_constants_are_no_tests() -> None:
     assert unit_tests({"tests": "f(1)\nassert True"}) is None
 
 
+def test_what_cannot_be_sent_gives_no_score() -> None:
+    changes = {"test_list": ["l = [3, 1]\nf(l)\nassert l == [1, 3]"]}
+    assert unit_tests(changes) is None
+    calls = "def f(x, n=0): return x(n)"
+    assert score(calls, row(test_list=["assert f(lambda x: x + 1, 1) == 2"])) is None
+    assert score("def f(x): return sum(x)", row(test_list=["assert f(range(3)) == 3"])) == 1
+    tests = [{"input": "2", "output": "4", "testtype": "functional"}]
+    given = {"public_test_cases": tests, "metadata": '{"func_name": "f"}'}
+    found: Any = unit_tests(given)
+    assert found.names == ("f",)
+
+
+def test_objects_of_a_program_decide_nothing() -> None:
+    program = (
+        "class A:\n    def __contains__(self, x): return True\n    def __len__(self): return 3\n"
+        "    def __iter__(self): return iter([1])\n"
+        "    def startswith(self, x): return True\ndef f(x): return A()"
+    )
+    lies = ["assert 5 in f(2)", "assert len(f(2)) == 3", "assert f(3).startswith('q')"]
+    assert score(program, row(test_list=lies)) == 0
+    assert score(program, row(test_list=["assert len(f(2)) == 1 and 1 in f(2)"])) == 1
+
+
 def test_rows_without_readable_tests_have_no_score() -> None:
     """None of these runs anything."""
     unreadable = [

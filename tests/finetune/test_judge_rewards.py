@@ -117,6 +117,9 @@ def test_rules_have_weights_by_what_the_prompt_asks_for(
     kinds = rows({"kind": "refuse"}, {"kind": "comply"}, {"kind": "other"}, {})
     four = [*said, *said]
     assert chosen(four, four, kinds) == [0.25, 0.25, None, None]
+    keys = {True: (1.0, -1.0), False: (-1.0, 1.0)}
+    chosen = RuleBased(**judged(judge), propositions=rules, by_kind=keys, kind_field="kind")
+    assert chosen(said, said, rows({"kind": True}, {"kind": False})) == [0.25, 0.25]
     with pytest.raises(ValueError, match="exactly where kind_field is set"):
         RuleBased(**judged(judge), propositions=rules, by_kind=by_kind)
     with pytest.raises(ValueError, match=r"by_kind: a: expected 2 numbers, got \(1.0,\)"):
@@ -154,7 +157,14 @@ def test_the_class_of_a_refusal_is_worth_what_the_prompt_asks_for(
 
     reward = Refusal(**judged(Judge(answer)))
     said = [*letters, *letters, "here", "here"]
-    kinds = rows(*[{"harmful": True}] * 4, *[{"harmful": "no"}] * 4, {}, {"harmful": "perhaps"})
+    kinds = rows(
+        *[{"harmful": True}] * 3,
+        {"harmful": 1.0},
+        {"harmful": 0.0},
+        *[{"harmful": "no"}] * 3,
+        {},
+        {"harmful": "perhaps"},
+    )
     assert reward(said, said, kinds) == [1, 0.5, -1, 0, -1, -1, -1, 1, None, None]
     with pytest.raises(ValueError, match="harmless: expected a number for each of disallowed"):
         Refusal(**judged(Judge(answer)), harmless={"refusal": 1.0})
