@@ -28,7 +28,7 @@ def run_script(text: str) -> int:
     """Run a program on its standard input and output; its exit status."""
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    sys.__stdin__, sys.__stdout__ = sys.stdin, sys.stdout
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout)  # those of the start are closed
     sys.argv = ["program.py"]
     atexit._clear()  # what is registered from here on is the program's
     status = 0
