@@ -45,8 +45,8 @@ class RewardEnsemble:
             or the variance of the scores.
         weight: Number that the spread or the variance is multiplied by.
         batch_size: Number of texts that are scored at once.
-        max_length: Largest number of tokens of prompt and answer together; a longer text is not
-            cut, it has no score. Default: what the model can take.
+        max_length: Largest number of tokens of prompt and answer together; a longer text has
+            no score; none takes what the model can take.
         abstain: Give no score to answers unlike those that at least half of the members were
             trained on.
 

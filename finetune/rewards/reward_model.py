@@ -40,8 +40,8 @@ class RewardModel:
     Options:
         model: Folder of the reward model.
         batch_size: Number of texts that are scored at once.
-        max_length: Largest number of tokens of prompt and answer together; a longer text is not
-            cut, it has no score. Default: what the model can take.
+        max_length: Largest number of tokens of prompt and answer together; a longer text has
+            no score; none takes what the model can take.
         scale: Factor that the score is multiplied by.
         shift: Number that is added to the scaled score.
         abstain: Give no score to answers unlike those that the model was trained on.
