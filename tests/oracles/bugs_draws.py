@@ -89,8 +89,8 @@ _OF_ROLLOUTS = (
     Mutation(
         "importance weights computed and not used",
         "finetune/rl/update.py",
-        "policy = policy * rollout.weights[rows, :width].to(device)",
-        "policy = policy * 1",
+        "weighed = 1.0 if rollout.weights is None else rollout.weights[rows, :width].to(device)",
+        "weighed = 1.0",
         ROLLOUTS,
     ),
     Mutation(
