@@ -132,7 +132,7 @@ class Prefixed:
 
 @contextmanager
 def announcing(say: Callable[[str], None]) -> Iterator[None]:
-    """Inside the block, lines of `if_slow` are printed by calling ``say``, from any thread."""
+    """Call ``say`` with each line of `if_slow` while the block runs, from any thread."""
     _LISTENERS.append(say)
     try:
         yield

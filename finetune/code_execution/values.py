@@ -22,7 +22,7 @@ def written(value: Any, name: Callable[[Any], int]) -> str:
 
 
 def read(text: str | bytes, named: Callable[[int], Any]) -> Any:
-    """The value of a line; ``named`` gives what stands for a numbered object.
+    """Parse a line that `written` made; ``named(n)`` is put in place of object number n.
 
     Raises:
         ValueError: it is none.

@@ -134,7 +134,7 @@ def _given(said: str, known: str, is_whole: bool) -> str | None:
 
 
 def _readings(text: str) -> set[Fraction]:
-    """The numbers that a percentage may stand for: of 50% both 50 and 0.5; of others the number."""
+    """The values of a text: of "50%" 50 and 0.5, of another number itself, else none."""
     value = value_of(text)
     if value is None:
         return set()
