@@ -14,10 +14,10 @@ import orjson
 
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.progress import report_progress
-from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, check_ranges
+from siftune.curate.core.ranges import check_ranges
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of
-from siftune.curate.judge_calls.engine_options import check_cap, engine_of
+from siftune.curate.judge_calls.engine_options import CallOptions, check_cap, engine_of
 from siftune.curate.judge_calls.spec import (
     costs_nothing,
     judge_backend,
@@ -46,50 +46,26 @@ UNSCORED: Final = "unscored.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
+class JudgeOptions(CallOptions):
     """What steps that ask a judge have in common; those of the judge are as in `siftune curate`.
 
     Options:
         judge: The judge: a chat model (name, folder or ``step:LABEL``), URL#MODEL of a server,
             classifier:FOLDER, scripted:FILE.py:NAME, or a name of `siftune curate judges`.
-        judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
         task_options: Options of the task, such as ``{rationale: false}`` of additive.
-        cache: File of the judge's answers; by default judge.sqlite in .siftune_cache.
-        replay: Take answers from the cache alone.
-        in_flight: Most requests to a server at a time.
-        per_minute: Most requests to a server in a minute.
-        timeout: Seconds for one whole answer of a server.
-        tries: Most requests for one question, where a server fails.
-        ask_again: How often a question is asked again whose answer cannot be parsed.
-        max_cost: Dollars that the answers of this cache may cost together; never passed.
-        price_input: Dollars for a million input tokens.
-        price_output: Dollars for a million output tokens.
-        most_per_call: Most dollars that one answer costs, where the server states the cost of each.
         prices: Prices of single judges, ``{JUDGE: {input: 0.15, output: 0.6}}``; models in this
             process cost nothing unless they are named here.
     """
 
     judge: str
-    judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
-    cache: str = ""
-    replay: bool = False
-    in_flight: Count = 32
-    per_minute: Positive | None = None
-    timeout: Positive = 60.0
-    tries: Count = 5
-    ask_again: Natural = 2
-    max_cost: NonNegative | None = None
-    price_input: NonNegative = 0.0
-    price_output: NonNegative = 0.0
-    most_per_call: NonNegative | None = None
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse options out of range, a text that names no judge, and a cap without prices."""
         check_ranges(self)
         named_judge(self.judge)
-        check_cap(self, self._judges)
+        check_cap(self, self._judges, self.prices)
 
     def verdicts(
         self, task: Task, items: Iterable[Item], ids: Sequence[str], outcomes: Outcomes
@@ -118,9 +94,8 @@ class JudgeOptions:
 
     def prices_of(self, judge: str) -> Prices:
         """What one of the judges costs; ``prices`` may name a second judge, too."""
-        usual = Prices(self.price_input, self.price_output, self.most_per_call)
         judges = list(dict.fromkeys((judge, *self._judges)))
-        return judge_prices(judges, self.prices, usual)[0]
+        return judge_prices(judges, self.prices, self.usual_prices)[0]
 
     def priced(self, judge: str) -> bool:
         """Whether it is known what one of the judges costs."""

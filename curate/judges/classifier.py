@@ -15,7 +15,7 @@ from siftune.curate.core.ranges import Count
 from siftune.curate.judge_calls.trained import TRAINED, TrainedJudge, trained_judge
 from siftune.curate.judge_calls.types import Answer, BackendError, Question
 from siftune.curate.models.adapters import classifies, config_folder, load_merged
-from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import (
     NumberFormat,
     Precision,
@@ -214,6 +214,4 @@ class Classifier:
 
     @cached_property
     def _window(self) -> int:
-        positions = positions_of(self._loaded.config) or math.inf
-        most = math.inf if self.max_tokens is None else self.max_tokens
-        return int(min(positions, self._tokenizer.model_max_length, most))
+        return longest_input(self._loaded.config, self._tokenizer, self.max_tokens)

@@ -14,10 +14,11 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import log_metrics, report_progress
-from siftune.curate.core.ranges import Count, Natural, NonNegative, Positive, Share
+from siftune.curate.core.ranges import Count, Share
 from siftune.curate.core.registry import code_of
 from siftune.curate.files.atomic import digest_of, hash_file
 from siftune.curate.judge_calls.engine_options import (
+    CallOptions,
     cache_file,
     check_cap,
     engine_of,
@@ -76,7 +77,7 @@ def may_pass(reason: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeColumns:
+class JudgeColumns(CallOptions):
     """What scorers that ask a judge have in common; a subclass has ``task`` and ``content``.
 
     Columns: those of the task; ``_error``, the reason why a row has none (null where it has);
@@ -90,12 +91,9 @@ class JudgeColumns:
     that failed by the calls (a timeout, the cap) are asked again by the same command.
 
     Options:
-        judge: The judge: a chat model (name or folder), URL#MODEL of a server, classifier:FOLDER,
-            scripted:FILE.py:NAME, or a name of `siftune curate judges`.
         task: Task that the judge is given; `siftune curate judges` lists them.
         panel: Further judges, with commas between; columns are then the votes of all.
         quorum: How many judges of a panel have to give a verdict; none is more than half of them.
-        judge_options: Options of the judge, such as ``{key_variable: MY_KEY}`` of a server.
         task_options: Options of the task, such as ``{propositions: ["Is it short?"]}``.
         calibrate: Whether label probabilities are divided by those of the same question about N/A;
             needs a judge that gives probabilities.
@@ -104,44 +102,21 @@ class JudgeColumns:
         min_label_mass: Rows below this label mass, 0 to 1, have the error label_mass.
         given: Columns for tasks that read more than the turns, as ``{critique: COLUMN}``.
         column: A word that names of columns end with, where several stages judge.
-        cache: File of the judge's answers; by default judge.sqlite in .siftune_cache.
-        replay: Take answers from the cache alone; a row that it lacks is not scored.
-        in_flight: Most requests to a server at a time.
-        per_minute: Most requests to a server in a minute.
-        timeout: Seconds for one whole answer of a server.
-        tries: Most requests for one question, where a server fails.
-        ask_again: How often a question is asked again whose answer cannot be parsed.
         max_cost: Dollars that all runs of this stage may cost together; never passed.
-        price_input: Dollars for a million input tokens.
-        price_output: Dollars for a million output tokens.
-        most_per_call: Most dollars that one answer costs, where the server states the cost of each.
         prices: Prices of single judges, ``{JUDGE: {input: 0.15, output: 0.6}}``; models in this
             process cost nothing unless they are named here.
         account: What money is counted under for max_cost; by default the run folder.
     """
 
-    judge: str | Mapping[str, Any]
     task: str
     panel: tuple[str | Mapping[str, Any], ...] = ()
     quorum: Count | None = None
-    judge_options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
     calibrate: bool = False
     calibration: str = ""
     min_label_mass: Share = 0.0
     given: Mapping[str, str] = field(default_factory=dict)
     column: str = ""
-    cache: str = ""
-    replay: bool = False
-    in_flight: Count = 32
-    per_minute: Positive | None = None
-    timeout: Positive = 60.0
-    tries: Count = 5
-    ask_again: Natural = 2
-    max_cost: NonNegative | None = None
-    price_input: NonNegative = 0.0
-    price_output: NonNegative = 0.0
-    most_per_call: NonNegative | None = None
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     account: str = ""
 
@@ -162,7 +137,7 @@ class JudgeColumns:
         self._check(self.made_task)
         if self.column and not self.column.isidentifier():
             raise UsageError(f"column: expected a word for names of columns, got {self.column!r}")
-        check_cap(self, (self.judge, *self.panel))
+        check_cap(self, (self.judge, *self.panel), self.prices)
         _ = self._calibration
 
     def _check(self, task: Task) -> None:
@@ -292,8 +267,7 @@ class JudgeColumns:
     @cached_property
     def judge_prices(self) -> list[Prices]:
         """What each judge costs."""
-        usual = Prices(self.price_input, self.price_output, self.most_per_call)
-        return judge_prices((self.judge, *self.panel), self.prices, usual)
+        return judge_prices((self.judge, *self.panel), self.prices, self.usual_prices)
 
     @cached_property
     def prices_known(self) -> list[bool]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from siftune.curate.core.errors import UsageError
 
-__all__ = ["check_values", "embeddings_of", "positions_of"]
+__all__ = ["check_values", "embeddings_of", "longest_input", "positions_of"]
 
 _SIZES: Final = re.compile(
     r"vocab_size|hidden_size|d_model|n_embd|n_ctx|n_positions|max_position_embeddings|head_dim"
@@ -71,3 +72,13 @@ def positions_of(config: Any) -> int | None:
     """
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
     return length if isinstance(length, int) and length > 0 else None
+
+
+def longest_input(config: Any, tokenizer: Any = None, most: int | None = None) -> int:
+    """Most tokens of a text: by the model's positions, the tokenizer, and ``most``.
+
+    What is not given limits nothing; without any limit it is more than any text has.
+    """
+    own = None if tokenizer is None else tokenizer.model_max_length  # 1e30 where it has none
+    limits = (positions_of(config), own, most)
+    return int(min((one for one in limits if one is not None), default=sys.maxsize))

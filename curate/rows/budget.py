@@ -16,6 +16,7 @@ from siftune.curate.core.ranges import ColumnExpression, Natural, Share, check_r
 from siftune.curate.rows.columns import Reader, base_column, groups
 from siftune.curate.rows.decisions import DECISIONS, decide, draws, tie_order
 from siftune.curate.rows.expressions import (
+    ByColumn,
     needs_of,
     reads_of,
     scores,
@@ -203,10 +204,9 @@ def refuse_unknown_groups(
     log_metrics(no_such_group=f"no row has {', '.join(lacking)} in {group_by!r}{not_named}")
 
 
-class BestByColumn(ABC):
+class BestByColumn(ByColumn, ABC):
     """What `top_k` and `top_fraction` share: they keep the best rows by a column, in a budget."""
 
-    by: str
     descending: bool
     temperature: float | None
     seed: int
@@ -219,16 +219,6 @@ class BestByColumn(ABC):
     def __post_init__(self) -> None:
         _ = self.budget  # which refuses an option out of range
         check_ranges(self)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The columns that rank."""
-        return needs_of(self.by)
-
-    @property
-    def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The columns, as numbers."""
-        return reads_of(self.by)
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
         """The most rows that are kept of so many."""

@@ -32,6 +32,7 @@ from siftune.curate.core.ranges import ColumnExpression
 from siftune.curate.rows.columns import Reader, base_column, numbers, sortable
 
 __all__ = [
+    "ByColumn",
     "ColumnExpression",
     "names_in",
     "needs_of",
@@ -104,6 +105,22 @@ def reads_of(text: str | None, read: Reader = numbers) -> tuple[tuple[str, Reade
         return ()
     alone = _parsed(text).value is None
     return tuple((name, read if alone else numbers) for name in names_in(text))
+
+
+class ByColumn:
+    """What selectors that read one column, or an expression ``by`` of columns, have in common."""
+
+    by: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return needs_of(self.by)
+
+    @property
+    def reads(self) -> tuple[tuple[str, Reader], ...]:
+        """The same, as numbers."""
+        return reads_of(self.by)
 
 
 @dataclass(frozen=True)

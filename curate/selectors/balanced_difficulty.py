@@ -10,9 +10,8 @@ import polars as pl
 
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import ColumnExpression, Natural, Share, check_ranges
-from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide, tie_order
-from siftune.curate.rows.expressions import needs_of, reads_of, scores
+from siftune.curate.rows.expressions import ByColumn, scores
 
 __all__ = ["BalancedDifficulty"]
 
@@ -20,7 +19,7 @@ _ROUNDING: Final = 1e-9  # .8 and 1 - .2 are not the same number
 
 
 @dataclass(frozen=True)
-class BalancedDifficulty:
+class BalancedDifficulty(ByColumn):
     """Keeps a prompt if ``margin <= pass rate <= 1 - margin``; arXiv:2504.03380.
 
     The improvement that a policy gradient can expect of a prompt has a lower bound that grows with
@@ -52,16 +51,6 @@ class BalancedDifficulty:
                 f"balanced_difficulty: margin: expected at most 0.5, got {self.margin:g}: no "
                 "rate is as far from 0 and from 1"
             )
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The column of rates."""
-        return needs_of(self.by)
-
-    @property
-    def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The same, as numbers."""
-        return reads_of(self.by)
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
         """The most rows that are kept of so many."""

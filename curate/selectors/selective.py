@@ -10,14 +10,13 @@ import polars as pl
 
 from siftune.curate.core.ranges import Share, check_ranges
 from siftune.curate.rows.budget import Budget, keep_best
-from siftune.curate.rows.columns import Reader
-from siftune.curate.rows.expressions import ColumnExpression, needs_of, reads_of, scores
+from siftune.curate.rows.expressions import ByColumn, ColumnExpression, scores
 
 __all__ = ["Selective"]
 
 
 @dataclass(frozen=True)
-class Selective:
+class Selective(ByColumn):
     """Keeps the ``fraction`` of pairs with the lowest held-out DPO loss; arXiv:2502.09650.
 
     A pair's difficulty is the mean loss over models that were trained on halves of the data without
@@ -42,16 +41,6 @@ class Selective:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The column of losses."""
-        return needs_of(self.by)
-
-    @property
-    def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The same, as numbers."""
-        return reads_of(self.by)
 
     def most_kept(self, rows: int, sources: int | None = None) -> int:
         """The most rows that are kept of so many."""

@@ -9,15 +9,14 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.ranges import ColumnExpression
-from siftune.curate.rows.columns import Reader
 from siftune.curate.rows.decisions import decide
-from siftune.curate.rows.expressions import needs_of, reads_of, scores
+from siftune.curate.rows.expressions import ByColumn, scores
 
 __all__ = ["Threshold"]
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(ByColumn):
     """Keeps a row if ``min <= value <= max``; a row without a value is dropped as ``not_scored``.
 
     A column of true and false counts as 1 and 0: ``max: 0`` keeps what is false.
@@ -42,16 +41,6 @@ class Threshold:
             raise UsageError("threshold: set min, max or both")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise UsageError(f"threshold: min {self.min} is above max {self.max}: nothing fits")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The columns that are compared."""
-        return needs_of(self.by)
-
-    @property
-    def reads(self) -> tuple[tuple[str, Reader], ...]:
-        """The columns, as numbers."""
-        return reads_of(self.by)
 
     def __call__(self, table: pl.DataFrame) -> pl.DataFrame:
         """Compare every row's value with the bounds."""

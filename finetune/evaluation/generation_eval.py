@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from siftune.curate.core import registry
-from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.token_ids import check_ids, end_ids
 from siftune.curate.text.answer_match import contains, exact_match
@@ -123,7 +123,7 @@ class GenerationEval:
 
     def _losses(self, model: Any) -> dict[int, dict[str, float]]:
         """The model's cross-entropy on the known answers that fit into its context."""
-        limit = _context_of(model)
+        limit = longest_input(model.config)
         order = [
             at
             for at, known in self._known.items()
@@ -144,7 +144,7 @@ class GenerationEval:
         """Token ids of each answer, by row; longest prompts first, so that batches are even."""
         from siftune.curate.text.sampling import Sampling, sample
 
-        limit = _context_of(model)
+        limit = longest_input(model.config)
         fits = [
             at for at, ids in enumerate(self._prompts) if len(ids) + self.max_new_tokens <= limit
         ]
@@ -242,11 +242,6 @@ class GenerationEval:
         name = "reward_ensemble" if is_ensemble(self.reward) else "reward_model"
         built: Reward = registry.build("finetune.rewards", name, {"model": self.reward} | own)
         return built
-
-
-def _context_of(model: Any) -> int:
-    """The context length of the model in tokens."""
-    return positions_of(model.config) or 1 << 30
 
 
 def _batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:

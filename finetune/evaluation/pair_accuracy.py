@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from siftune.curate.core.errors import UsageError
-from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.model_config import longest_input
 from siftune.finetune.core.intervals import with_correlation, with_interval
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.prompt_truncation import SAME, TOO_LONG, Scored, encode_scored
@@ -18,7 +18,6 @@ __all__ = [
     "accuracy",
     "by_category",
     "encode_sides",
-    "length_limit",
     "outputs",
     "scored_pairs",
     "uncomparable",
@@ -53,13 +52,6 @@ def uncomparable(
     return pl.DataFrame(found, schema=training_rows.BAD_ROWS, orient="row")
 
 
-def length_limit(model: Any, tokenizer: Any) -> int:
-    """Most tokens of a text that a reward model takes."""
-    return int(
-        min(positions_of(model.config) or tokenizer.model_max_length, tokenizer.model_max_length)
-    )
-
-
 def scored_pairs(
     model: Any,
     tokenizer: Any,
@@ -81,7 +73,7 @@ def scored_pairs(
     """
     empty = training_rows.bad_rows(table)
     rows = training_rows.to_pairs(table.join(empty, on="id", how="anti", maintain_order="left"))
-    sides = encode_sides(tokenizer, rows, max_length or length_limit(model, tokenizer))
+    sides = encode_sides(tokenizer, rows, max_length or longest_input(model.config, tokenizer))
     bad = pl.concat([empty, uncomparable(rows, sides)])
     training_rows.drop_bad(table, bad, on_bad, source, "compared")
     reasons = dict(bad.rows())

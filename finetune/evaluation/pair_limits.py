@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from siftune.curate.models.model_config import longest_input
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.pair_accuracy import (
     accuracy,
     encode_sides,
-    length_limit,
     scored_pairs,
 )
 from siftune.finetune.models.loading import read_facts
@@ -86,7 +86,7 @@ def _add_distances(
 ) -> None:
     scored = {row["id"]: row for row in found if row["correct"] is not None}
     rows = training_rows.to_pairs(table.filter(pl.col("id").is_in(list(scored))))
-    both = encode_sides(tokenizer, rows, length_limit(model, tokenizer))
+    both = encode_sides(tokenizer, rows, longest_input(model.config, tokenizer))
     for row, sides in zip(rows, both, strict=True):
         far = known.distance([states[tuple(one.ids)] for one in sides])
         for side, distance, unlike in zip(_SIDES, far, known.is_unknown(far), strict=True):

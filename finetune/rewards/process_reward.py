@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import Precision
 
 __all__ = ["ProcessReward"]
@@ -50,7 +50,7 @@ class ProcessReward:
 
         model, tokenizer = self._parts
         steps = [[line for line in text.splitlines() if line.strip()] for text in completions]
-        limit = int(min(positions_of(model.config) or math.inf, tokenizer.model_max_length))
+        limit = longest_input(model.config, tokenizer)
         found: list[float | None] = []
         for one in encode_steps(tokenizer, [row["prompt"] for row in rows], steps, limit):
             if not one.ids or not one.ends:

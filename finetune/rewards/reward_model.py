@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from siftune.curate.core.ranges import Count
-from siftune.curate.models.model_config import positions_of
+from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import Precision
 from siftune.finetune.reward_models.head_states import scores_and_states
 from siftune.finetune.reward_models.known_states import FILE, KnownAnswers, load_known_states
@@ -179,9 +178,7 @@ class RewardModel:
     @cached_property
     def _limit(self) -> int:
         model, tokenizer = self._parts
-        positions = positions_of(model.config) or math.inf
-        asked = math.inf if self.max_length is None else self.max_length
-        return int(min(positions, tokenizer.model_max_length, asked))
+        return longest_input(model.config, tokenizer, self.max_length)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:

@@ -76,18 +76,16 @@ class CompletionLogps:
         return found
 
     @cached_property
-    def parts(self) -> tuple[Any, Any, float]:
+    def parts(self) -> tuple[Any, Any, int]:
         """The model, its tokenizer and the most tokens that it takes.
 
         Raises:
             UsageError: the folder holds no whole causal model, or one whose log-probs are not those
                 of its output embedding.
         """
-        import math
-
         import torch
 
-        from siftune.curate.models.model_config import positions_of
+        from siftune.curate.models.model_config import longest_input
         from siftune.finetune.models import loading
         from siftune.finetune.models.precision import frozen_dtype
         from siftune.finetune.scoring.logps import check_head
@@ -95,4 +93,4 @@ class CompletionLogps:
         tokenizer = loading.load_tokenizer(self.model)
         model = loading.placed(loading.load_causal(self.model, frozen_dtype(self.precision)))
         check_head(model, torch.tensor([[*tokenizer("a b c")["input_ids"]]], device=model.device))
-        return model, tokenizer, positions_of(model.config) or math.inf
+        return model, tokenizer, longest_input(model.config)
