@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.curate.core.errors import UsageError
+from siftune.finetune.core.scored import FACTS, Scored
 
 __all__ = ["CheckedReward"]
 
@@ -85,7 +86,11 @@ def _field(row: Mapping[str, Any], name: str) -> Any:
 
 
 class CheckedReward(Checked):
-    """A user's reward, whose answer is a number or None for each completion."""
+    """A user's reward, whose answer is a number or None for each completion.
+
+    For a number it may give a mapping, ``{"score": 0.5, "spread": 0.1}``, with facts of the
+    completion for the watch (`FACTS`).
+    """
 
     required: ClassVar[Sequence[str]] = ("__call__",)
     function: ClassVar[type[FunctionComponent]] = _RewardFunction
@@ -116,6 +121,19 @@ class CheckedReward(Checked):
         Raises:
             UsageError: there are more or fewer than completions, or one is no number.
         """
+        return [one.score for one in self.with_facts(prompts, completions, rows)]
+
+    def with_facts(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[Scored]:
+        """Scores of completions, in order, with the facts that the reward gives.
+
+        Raises:
+            UsageError: there are more or fewer than completions, or one is no number.
+        """
         own: Any = super().__call__  # type: ignore[misc]
         given = deepcopy(([*prompts], [*completions], [*rows]))  # it may change what it is given
         try:
@@ -133,7 +151,18 @@ class CheckedReward(Checked):
             raise self._refused(
                 f"expected a number for each of the {len(completions):,} completions, got {count}"
             )
-        return [self._number(one) for one in listed]
+        return [self._scored(one) for one in listed]
+
+    def _scored(self, answer: Any) -> Scored:
+        if not isinstance(answer, Mapping):
+            return Scored(self._number(answer))
+        if not {"score"} <= {*answer} <= {"score", *FACTS}:
+            raise self._refused(
+                f"expected a number, or score with {' and '.join(FACTS)} or one of them, got "
+                f"{', '.join(map(repr, answer)) or 'an empty mapping'}"
+            )
+        numbers = {name: self._number(value) for name, value in answer.items()}
+        return Scored(**numbers)
 
     def _number(self, value: Any) -> float | None:
         plain = value.item() if hasattr(value, "item") else value

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from siftune.curate.core.ranges import Count, NonNegative
 from siftune.curate.models.precision import Precision
+from siftune.finetune.core.scored import UNKNOWN, Scored
 from siftune.finetune.reward_models.members import Member, members_of
-from siftune.finetune.reward_models.scored import UNKNOWN, Scored
 from siftune.finetune.rewards.reward_model import RewardModel
 
 __all__ = ["RewardEnsemble", "combined"]
@@ -83,6 +83,8 @@ class RewardEnsemble:
         """The score of each completion with the spread of the members and their mean distance."""
         each = [reward.all_scored(prompts, completions, rows) for reward in self._rewards]
         return [self._one(answers) for answers in zip(*each, strict=True)]
+
+    with_facts = scored  # of the protocol `FactsReward`
 
     def load(self) -> None:
         """Load all members now, so that their faults are found before answers are sampled."""

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from siftune.curate.core.ranges import Count
 from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import Precision
+from siftune.finetune.core.scored import EMPTY, TOO_LONG, UNKNOWN, Scored
 from siftune.finetune.reward_models.head_states import scores_and_states
 from siftune.finetune.reward_models.known_states import FILE, KnownAnswers, load_known_states
-from siftune.finetune.reward_models.scored import EMPTY, TOO_LONG, UNKNOWN, Scored
 
 __all__ = ["RewardModel"]
 
@@ -75,6 +75,8 @@ class RewardModel:
         """The score of each completion with its distance from the training answers, or a reason."""
         found = self.all_scored(prompts, completions, rows)
         return [replace(one, score=None) if one.reason else one for one in found]
+
+    with_facts = scored  # of the protocol `FactsReward`
 
     def all_scored(
         self,

@@ -9,9 +9,10 @@ from typing import Any
 
 from siftune.curate.core.custom import name_in_texts
 from siftune.curate.models.precision import Precision
+from siftune.finetune.core.scored import FACTS, FactsReward
 from siftune.finetune.rewards.types import Entry, Reward, entries_of, load, one_of
 
-__all__ = ["WeightedRewards", "parts_of", "total_of"]
+__all__ = ["WeightedRewards", "parts_and_facts_of", "parts_of", "total_of"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,38 @@ def parts_of(
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, list[float | None]]:
     """The scores of each reward by its name; a reward that is not several is one of them."""
+    return {name: one(prompts, completions, rows) for name, one in _named(reward).items()}
+
+
+def parts_and_facts_of(
+    reward: Reward,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, list[float | None]], dict[str, list[float | None]]]:
+    """What `parts_of` gives, and the facts of each completion that rewards have: ``NAME/spread``.
+
+    A fact that no completion has is left out.
+    """
+    parts, facts = dict[str, list[float | None]](), dict[str, list[float | None]]()
+    for name, one in _named(reward).items():
+        if not isinstance(one, FactsReward):
+            parts[name] = one(prompts, completions, rows)
+            continue
+        scored = one.with_facts(prompts, completions, rows)
+        parts[name] = [each.score for each in scored]
+        for fact in FACTS:
+            values = [getattr(each, fact) for each in scored]
+            if any(value is not None for value in values):
+                facts[f"{name}/{fact}"] = values
+    return parts, facts
+
+
+def _named(reward: Reward) -> dict[str, Reward]:
+    """The rewards of several by name; a reward that is not several is one of them."""
     if isinstance(reward, WeightedRewards):
-        return {part.name: part.reward(prompts, completions, rows) for part in reward.parts}
-    return {name_in_texts(reward): reward(prompts, completions, rows)}
+        return {part.name: part.reward for part in reward.parts}
+    return {name_in_texts(reward): reward}
 
 
 def total_of(reward: Reward, parts: Mapping[str, Sequence[float | None]]) -> list[float | None]:

@@ -34,7 +34,8 @@ class Reward(Protocol):
     """Gives each completion a number, higher is better, or None where it cannot be scored.
 
     Text in: a reward never sees the policy's tokens, so it may have any tokenizer, or none. What
-    has no score gets no advantage and is left out of the update; it is not worth 0.
+    has no score gets no advantage and is left out of the update; it is not worth 0. A reward that
+    is a `FactsReward` also gives facts of each answer, which are logged and watched.
     """
 
     def __call__(

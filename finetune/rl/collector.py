@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final
@@ -18,7 +18,7 @@ from siftune.curate.text.sampling import Sampling
 from siftune.finetune.advantages.types import Advantage, Rewarded
 from siftune.finetune.core import distributed
 from siftune.finetune.core.masked import Groups, whiten
-from siftune.finetune.rewards.several import parts_of, total_of
+from siftune.finetune.rewards.several import parts_and_facts_of, total_of
 from siftune.finetune.rewards.types import Reward
 from siftune.finetune.rl import ppo_losses
 from siftune.finetune.rl.curriculum import PromptOrder
@@ -47,9 +47,10 @@ _REDRAWS: Final = 3
 class Answer:
     """One sampled completion: its tokens with the end token, if one came, its text and scores.
 
-    ``group`` numbers the prompts of a rollout. ``parts`` are the scores of each reward by name.
-    ``logps`` are those of its tokens under what sampled it, unless it was the policy or, with
-    ``by_reference``, the reference.
+    ``group`` numbers the prompts of a rollout. ``parts`` are the scores of each reward by name,
+    ``facts`` what rewards know of the answer besides, as ``NAME/spread``. ``logps`` are those of
+    its tokens under what sampled it, unless it was the policy or, with ``by_reference``, the
+    reference.
     """
 
     prompt: Prompt
@@ -58,7 +59,8 @@ class Answer:
     text: str
     finished: bool
     score: float | None = None
-    parts: dict[str, float | None] | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+    facts: Mapping[str, float | None] = field(default_factory=dict)
     cost: float = 0.0
     logps: Sequence[float] | None = None
     by_reference: bool = False
@@ -137,10 +139,8 @@ class Collector:
             },
             weights=weights,
             importance=importance,
-            parts={
-                name: [(answer.parts or {})[name] for answer in kept]
-                for name in kept[0].parts or {}
-            },
+            parts={name: [answer.parts[name] for answer in kept] for name in kept[0].parts},
+            facts={name: [answer.facts.get(name) for answer in kept] for name in _facts(kept)},
         )
 
     @cached_property
@@ -225,7 +225,8 @@ class Collector:
         """The answers with their scores, of each reward and in sum."""
         rows = [{**answer.prompt.row, "finished": answer.finished} for answer in answers]
         texts = [answer.text for answer in answers]
-        parts = parts_of(self.reward, [answer.prompt.text for answer in answers], texts, rows)
+        asked = [answer.prompt.text for answer in answers]
+        parts, facts = parts_and_facts_of(self.reward, asked, texts, rows)
         for scores in parts.values():
             if len(scores) != len(texts):
                 raise TypeError(
@@ -238,10 +239,15 @@ class Collector:
             for answer, number in zip(answers, numbers, strict=True):
                 if number is not None and not math.isfinite(number):
                     raise SiftuneError(f"the {what} of row {answer.prompt.row['id']} is {number}")
-        each = ({name: scores[at] for name, scores in parts.items()} for at in range(len(texts)))
         return [
-            replace(answer, score=None if cost is None else score, parts=own, cost=cost or 0.0)
-            for answer, score, own, cost in zip(answers, totals, each, costs, strict=True)
+            replace(
+                answer,
+                score=None if cost is None else score,
+                parts={name: scores[at] for name, scores in parts.items()},
+                facts={name: values[at] for name, values in facts.items()},
+                cost=cost or 0.0,
+            )
+            for at, (answer, score, cost) in enumerate(zip(answers, totals, costs, strict=True))
         ]
 
     def _costs(self, scored: Sequence[Answer], multiplier: float) -> dict[str, float | None]:
@@ -370,7 +376,13 @@ def _means(drawn: Sequence[Answer], scored: Sequence[Answer]) -> dict[str, float
         "rollout/truncated": cut / len(drawn),
         "rollout/unscored": float(len(drawn) - len(scored)),
     }
-    for name in drawn[0].parts or {}:
-        each = [score for one in drawn if (score := (one.parts or {})[name]) is not None]
+    for name in (*drawn[0].parts, *_facts(drawn)):
+        given = [{**one.parts, **one.facts}.get(name) for one in drawn]
+        each = [value for value in given if value is not None]
         found[f"reward/{name}"] = sum(each) / len(each) if each else None
     return found
+
+
+def _facts(answers: Sequence[Answer]) -> list[str]:
+    """The names of the facts that some of the answers have."""
+    return sorted({name for answer in answers for name in answer.facts})

@@ -47,7 +47,8 @@ class Rollout:
     (B, T) are the importance weights of tokens that something else than the policy has sampled,
     with their statistics in ``importance``; None where the policy has. The KL is weighed by them:
     they are truncated, so far from the sampler it is too small.
-    ``parts`` are the scores of the B completions by each reward, by name.
+    ``parts`` are the scores of the B completions by each reward, by name, ``facts`` what rewards
+    know of each besides, as ``NAME/spread``.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Rollout:
     weights: Tensor | None = None
     importance: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    facts: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @property
     def kl(self) -> float:

@@ -31,8 +31,19 @@ def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
         "cut": (~rollout.ended).double().tolist(),
         "refused": [None if one is None else float(one) for one in refused],
         **{f"reward/{name}": scores for name, scores in rollout.parts.items()},
+        **{_series(name): values for name, values in rollout.facts.items()},
     }
     return Answered(asked, rollout.completions, rollout.scores.tolist(), columns)
+
+
+def _series(fact: str) -> str:
+    """The series of a fact.
+
+    >>> _series("runs/helpful/spread")
+    'spread/runs/helpful'
+    """
+    reward, _, name = fact.rpartition("/")
+    return f"{name}/{reward}"
 
 
 def _over_tokens(values: Any, mask: Any) -> Any:

@@ -13,10 +13,10 @@ from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import NonNegative, check_ranges
 from siftune.curate.models.precision import Precision
 from siftune.curate.rows.chat import split_turns
+from siftune.finetune.core.scored import Scored, ScoringReward
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import precision_used
 from siftune.finetune.reward_models.members import ensemble_hash, is_ensemble
-from siftune.finetune.reward_models.scored import Scored, ScoringReward
 
 __all__ = ["RewardScore"]
 

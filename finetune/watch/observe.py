@@ -28,8 +28,8 @@ class Answered:
 
     ``scores`` are the reward that is trained on, None where there is none. ``columns`` may have
     ``gold`` (a score that is not trained on), ``kl`` (nats an answer), ``entropy`` (nats a token),
-    ``cut``, ``refused``, ``spread`` (of an ensemble), ``distance`` (from the reward model's
-    training data) and one ``reward/NAME`` a reward; None where an answer has no value.
+    ``cut``, ``refused``, and of each reward ``reward/NAME``, ``spread/NAME`` (of an ensemble) and
+    ``distance/NAME`` (from the reward model's training data); None where an answer has no value.
     """
 
     prompts: Sequence[str]

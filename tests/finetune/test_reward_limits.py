@@ -12,6 +12,7 @@ import pytest
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.intervals import NotEstimableError
+from siftune.finetune.core.scored import UNKNOWN, Scored
 from siftune.finetune.models.loading import read_facts
 from siftune.finetune.reward_models.known_states import (
     FILE,
@@ -27,7 +28,6 @@ from siftune.finetune.reward_models.pair_calibration import (
     pair_probability,
 )
 from siftune.finetune.reward_models.prompt_coverage import coverage_of
-from siftune.finetune.reward_models.scored import UNKNOWN, Scored
 from siftune.finetune.rewards.reward_ensemble import RewardEnsemble
 from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rewards.types import reward_of

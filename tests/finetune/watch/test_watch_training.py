@@ -251,6 +251,7 @@ def test_a_reward_of_rollouts_that_falls_while_the_sum_rises_raises_an_alarm(
             ended=torch.ones(8, dtype=torch.bool),
             scores=rises + falls,
             parts={"rises": rises.tolist(), "falls": falls.tolist()},
+            facts={},
         )
         watch.answered(step, answered(rollout, {"a": "What is it?"}))
     assert [one.detector for one in watch.found] == ["rewards"]

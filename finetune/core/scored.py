@@ -1,17 +1,20 @@
-"""Score of one completion by a reward model, or the reason why it has none."""
+"""Score of one completion by a reward, with facts of it, or the reason why it has none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
-__all__ = ["EMPTY", "TOO_LONG", "UNKNOWN", "Scored", "ScoringReward"]
+__all__ = ["EMPTY", "FACTS", "TOO_LONG", "UNKNOWN", "FactsReward", "Scored", "ScoringReward"]
 
 EMPTY: Final = "no_tokens"
 TOO_LONG: Final = "too_long"
 UNKNOWN: Final = "unlike_training"
 """Reasons of a completion without a score: the last one is that of a reward that abstains."""
+
+FACTS: Final = ("distance", "spread")
+"""Facts of a completion beside its score, which the watch has detectors for."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,16 @@ class ScoringReward(Protocol):
         rows: Sequence[Mapping[str, Any]],
     ) -> list[Scored]:
         """The score of each completion with what is known of it, in order."""
+
+
+@runtime_checkable
+class FactsReward(Protocol):
+    """A reward that gives facts of each completion beside its score; see `FACTS`."""
+
+    def with_facts(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[Scored]:
+        """The score of each completion with its facts, in order."""
