@@ -1,8 +1,8 @@
 """The watch of one training: records series, raises alarms once, and does what an alarm asks for.
 
-Its state is the file of the series, cut at the step that a run continues from, and the answers that
-the observer keeps (`watch.json` of a checkpoint). Alarms are a pure function of both, so a run that
-was cut off has the alarms, and the β, of the unbroken one.
+Its state is the file of the series, cut at the step that a run continues from, and `watch.json` of a
+checkpoint: the answers that the observer keeps, the alarms so far, from which step on the detectors
+look, and how often β was raised. A run that was cut off has the alarms and β of the unbroken one.
 """
 
 from __future__ import annotations
@@ -89,34 +89,39 @@ class Watch:
         self.history, self.observer, self._asked = History(), Observer(), Observer()
         self._new: list[Alarm] = []
         self._from = -1  # alarms are of what was measured after this step
+        self._raised = 0  # how often β was
         self.ended: Alarm | None = None
 
     def begin(self, step: int, checkpoint: Path | None) -> None:
         """Begin at a step, after the checkpoint of it where a run continues."""
         cut(self.folder / WATCH_FILE, step if step else -1)
+        self.found, self._new, self._from, self._raised = [], [], -1, 0
         self.history = History.read(self.folder / WATCH_FILE)
-        state, pending = checkpoint / _STATE if checkpoint is not None else None, []
+        state = checkpoint / _STATE if checkpoint is not None else None
         if state is not None and state.is_file():
             kept = read_json(state)
             self.observer = Observer.of(kept["rollouts"])
             self._asked = Observer.of(kept["asked"])
-            pending = kept.get("pending", [])
-        self.found, self._from = [], -1
-        if self.action == "raise_beta":  # each rise makes the detectors begin anew
-            for at in sorted({p.step for points in self.history.series.values() for p in points}):
-                self._look(self.history.until(at))
-        else:
-            self._look(self.history)
-        self._new = [one for one in self.found if [one.detector, one.step] in pending]
+            self.found = [Alarm(**one) for one in kept["alarms"]]
+            self._new = self.found[len(self.found) - kept["pending"] :]
+            self._from, self._raised = kept["from"], kept["raised"]
         self._write([])
-        self._raised_before()
+        if self._raised and self.raise_beta is not None and not self.keeps_beta:
+            self.raise_beta(_RAISE**self._raised)
 
     def save(self, checkpoint: Path) -> None:
-        """Keep in a checkpoint the answers to compare with, and the alarms that wait for `act`."""
+        """Keep in a checkpoint the answers to compare with and the alarms, the last ones pending.
+
+        What was measured at one step comes in parts, each of which the detectors look at, so that
+        the alarms are not those of looking at the whole step at once.
+        """
         kept = {
             "rollouts": self.observer.state(),
             "asked": self._asked.state(),
-            "pending": [[one.detector, one.step] for one in self._new],
+            "alarms": [one.as_json() for one in self.found],
+            "pending": len(self._new),
+            "from": self._from,
+            "raised": self._raised,
         }
         write_json(checkpoint / _STATE, kept)
 
@@ -210,14 +215,8 @@ class Watch:
     def _raise(self, step: int) -> None:
         if self.raise_beta is not None:
             self.raise_beta(_RAISE)
+            self._raised += 1
             distributed.notify(f"step {step}: β is {_RAISE:g} times what it was")
-
-    def _raised_before(self) -> None:
-        """Raise β as often as the alarms of the run so far have."""
-        done = {one.step for one in self.found} - {one.step for one in self._new}
-        times = len(done) if self.action == "raise_beta" else 0
-        if times and self.raise_beta is not None and not self.keeps_beta:
-            self.raise_beta(_RAISE**times)
 
     def _write(self, new: Sequence[Alarm]) -> None:
         if distributed.first():

@@ -154,5 +154,3 @@ def test_answers_that_leave_the_reward_models_behind_raise_an_alarm(
     assert alarms(found["stays"], built) == []
     only = {one: detectors_of("rl")[one] for one in ("rewards",)}
     assert alarms(found["rises"], only) == []  # facts are no rewards
-
-

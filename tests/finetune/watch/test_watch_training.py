@@ -143,11 +143,13 @@ def test_beta_is_doubled_once_an_alarm_and_a_run_that_continues_has_it_too(
         watch.add(step, {"loss": 1.0})
         watch.act(None)
         betas.append(trainer.loss.beta)
+        if step == 5:
+            watch.save(tmp_path)
     # after an alarm the detectors begin anew: this one finds the next step wrong again
     assert betas == pytest.approx([0.1, 0.1, 0.2, 0.4, 0.8, 1.6])
     again = SimpleNamespace(loss=DPO(beta=0.1))
     resumed = Watch(tmp_path, "preference", "raise_beta", {own: {"at": 3}}, beta_of(again))
-    resumed.begin(5, None)
+    resumed.begin(5, tmp_path)
     assert again.loss.beta == pytest.approx(0.8)
     assert resumed.found == watch.found[:3]
     both = SimpleNamespace(loss=Weighted(((DPO(beta=0.5), 1.0), (PairSFT(), 0.5))))
@@ -180,6 +182,38 @@ def test_an_alarm_of_the_evaluation_at_a_checkpoint_is_acted_on_after_a_resume(
         later = begun(action, again, 3)
         later.act(None)
         assert (later.ended, again) == (None, betas)
+
+
+def test_a_run_that_continues_has_the_alarms_and_beta_of_the_unbroken_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN + OWN.replace("late", "other").replace("'loss'", "'kl'"))
+    own = {f"{tmp_path}/own.py:{name}": {"at": 2} for name in ("late", "other")}
+
+    def begun(step: int, betas: list[float]) -> Watch:
+        watch = Watch(tmp_path, "preference", "raise_beta", own, betas.append)
+        watch.begin(step, tmp_path if step else None)
+        return watch
+
+    def went_on(watch: Watch, step: int) -> None:
+        watch.add(step, {"loss": 1.0})  # from here on the detectors begin anew, so that
+        watch.add(step, {"kl": 1.0})  # this, which is of the same step, raises no alarm
+        watch.act(None)
+
+    betas, again = list[float](), list[float]()
+    whole = begun(0, betas)
+    for step in (1, 2, 3):
+        went_on(whole, step)
+    whole.save(tmp_path)
+    assert [(one.detector[-4:], one.step) for one in whole.found] == [("late", 2), ("late", 3)]
+    assert betas == [2.0, 2.0]
+    resumed = begun(3, again)
+    assert resumed.found == whole.found
+    assert again == [4.0]
+    for watch in (whole, resumed):
+        watch.add(4, {"kl": 1.0})
+        watch.act(None)
+    assert resumed.found == whole.found
+    assert len(whole.found) == 3
+    assert begun(0, []).found == []  # and one that begins anew has none
 
 
 def test_an_alarm_of_the_last_evaluation_ends_the_training(tmp_path: Path, own: str) -> None:
