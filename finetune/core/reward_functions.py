@@ -161,8 +161,8 @@ class CheckedReward(Checked):
                 f"expected a number, or score with {' and '.join(FACTS)} or one of them, got "
                 f"{', '.join(map(repr, answer)) or 'an empty mapping'}"
             )
-        numbers = {name: self._number(value) for name, value in answer.items()}
-        return Scored(**numbers)
+        score, distance, spread = (self._number(answer.get(name)) for name in ("score", *FACTS))
+        return Scored(score, distance=distance, spread=spread)
 
     def _number(self, value: Any) -> float | None:
         plain = value.item() if hasattr(value, "item") else value

@@ -1,8 +1,9 @@
 """The watch of one training: records series, raises alarms once, and does what an alarm asks for.
 
-Its state is the file of the series, cut at the step that a run continues from, and `watch.json` of a
-checkpoint: the answers that the observer keeps, the alarms so far, from which step on the detectors
-look, and how often β was raised. A run that was cut off has the alarms and β of the unbroken one.
+Its state is the file of the series, cut at the step that a run continues from, and a checkpoint's
+`watch.json`: the answers that the observer keeps, the alarms so far, the step after which the
+detectors look, and how often β was raised. A run that was cut off has the alarms and β of the
+unbroken one.
 """
 
 from __future__ import annotations
