@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 import torch.nn.functional as F
 
 from siftune.finetune.core.distributed import progress
 
-__all__ = ["Packed", "pack", "run_packed", "share_prefixes", "shares_prefixes", "try_sharing"]
+__all__ = [
+    "Packed",
+    "PackedRow",
+    "pack",
+    "pack_rows",
+    "run_packed",
+    "share_prefixes",
+    "shares_prefixes",
+    "try_sharing",
+]
 
 _NAME: Final = "siftune_packed"
+PackedRow: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int]]
+"""A prompt, the tokens after it, and the places among those of the tokens that are scored."""
+
 _UNKNOWN: Final = ("sliding_window", "softcap", "s_aux", "position_bias")
 """Attention arguments of some families that are not a causal softmax: not implemented here."""
 
@@ -61,8 +73,11 @@ def pack(batch: Mapping[str, torch.Tensor]) -> Packed:
     The prompt of a row is what comes before its first scored token. Rows with equal prompts share
     it, wherever in the batch they are.
     """
-    device = batch["input_ids"].device
-    rows = _rows(batch)
+    return pack_rows(_rows(batch), batch["input_ids"].device)
+
+
+def pack_rows(rows: Sequence[PackedRow], device: torch.device) -> Packed:
+    """The rows as a `Packed`; those with equal prompts share it, wherever they are."""
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for at, (prompt, _, _) in enumerate(rows):
         by_prompt.setdefault(tuple(prompt), []).append(at)
@@ -90,8 +105,8 @@ def pack(batch: Mapping[str, torch.Tensor]) -> Packed:
     )
 
 
-def _rows(batch: Mapping[str, torch.Tensor]) -> list[tuple[list[int], list[int], list[int]]]:
-    """Of each row: its prompt, the tokens after it, and the places of the scored ones in those."""
+def _rows(batch: Mapping[str, torch.Tensor]) -> list[PackedRow]:
+    """The rows of a batch: its tokens before the first scored one are the prompt."""
     scored = batch["answer_mask"].bool().clone()
     scored[:, 0] = False  # nothing comes before the first token to predict it
     lengths = batch["attention_mask"].sum(1).tolist()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from siftune.finetune.data.packing import PackedRow, pack_rows, run_packed, shares_prefixes
 from siftune.finetune.models.adapters import adapter_parameters, only
 from siftune.finetune.models.loading import is_reward_model, load_causal, load_reward
 from siftune.finetune.models.lora import inner_model
@@ -75,6 +76,20 @@ class Tokens:
         return Tokens(
             self.input_ids.to(device), self.attention_mask.to(device), self.mask.to(device)
         )
+
+    def rows(self) -> list[PackedRow]:
+        """Of each row its prompt, the tokens after it, and the places of the chosen ones."""
+        left = self.input_ids.shape[1] - self.mask.shape[1]
+        there, mask = self.attention_mask.bool().cpu(), self.mask.cpu()
+        prompts, answers = self.input_ids[:, :left].cpu(), self.completions.cpu()
+        return [
+            (
+                prompts[at][there[at, :left]].tolist(),
+                answers[at][there[at, left:]].tolist(),
+                mask[at].nonzero()[:, 0].tolist(),
+            )
+            for at in range(len(mask))
+        ]
 
     def by_row(self, flat: Tensor) -> Tensor:
         """``(B, T)`` of one value for each chosen token, row by row; zero outside the mask."""
@@ -195,7 +210,14 @@ def policy_scores(
 
 
 def _states(trunk: Any, tokens: Tokens) -> Tensor:
-    """Last hidden states (N, H) of a trunk at the positions that predict the chosen tokens."""
+    """Last hidden states (N, H) of a trunk at the positions that predict the chosen tokens.
+
+    Where the trunk is prepared for it (`packing.share_prefixes`), completions of one prompt run it
+    once, and padding is not run at all.
+    """
+    if shares_prefixes(trunk):
+        packed = pack_rows(tokens.rows(), tokens.input_ids.device)
+        return run_packed(trunk, packed)[packed.predicts]
     known = inspect.signature(type(trunk).forward).parameters
     inputs: dict[str, Any] = {
         "input_ids": tokens.input_ids,

@@ -124,12 +124,14 @@ class Rollout:
         """Row indices of each optimiser step of one pass; the first pass keeps the rows' order.
 
         So the first update has the very batches that the old log-probabilities were computed in,
-        and its ratio is 1 to the last bit. Rows of which nothing is learned are in none.
+        and its ratio is 1 to the last bit. Rows of which nothing is learned are in none. Of each
+        step, answers to one prompt stand together, so that they can share its computation.
         """
         order = trained_rows(self.learned, settings.minibatches).numpy()
         if epoch > 0:
             order = generator(settings.seed, _SHUFFLE, self.index, epoch).permutation(order)
-        return list(torch.from_numpy(order).tensor_split(settings.minibatches))
+        parts = torch.from_numpy(order).tensor_split(settings.minibatches)
+        return [part.sort().values for part in parts] if settings.group_size > 1 else list(parts)
 
 
 def trained_rows(learned: Tensor, least: int) -> Tensor:

@@ -101,6 +101,7 @@ class OnPolicy(Settings):
     adapter: Kept = "merge"
     critic: Critic | None = None
     critic_model: str | None = None
+    share_prefix: bool = True
     ptx_rows: str | None = None
     on_bad: training_rows.OnBad = "refuse"
     eval_rows: str | None = None
@@ -279,6 +280,7 @@ class OnPolicy(Settings):
         import torch
 
         from siftune.curate.text.sampling import Sampling
+        from siftune.finetune.data.packing import try_sharing
         from siftune.finetune.rl.backbone import put_on_base
         from siftune.finetune.rl.collector import Collector
         from siftune.finetune.rl.loop import Loop
@@ -294,6 +296,8 @@ class OnPolicy(Settings):
         used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows, given)
         check_fields(reward, [{**one.row, "finished": True} for one in prompts])
         check_head(policy, torch.tensor([prompts[0].ids[:16]]))
+        if self.share_prefix:
+            try_sharing(policy)
         ends = end_ids(policy, tokenizer)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
         supervised = None
@@ -305,6 +309,8 @@ class OnPolicy(Settings):
         ids = [prompt.row["id"] for prompt in prompts]
         on_base = self._critic == "adapter"
         model = actor_critic(policy, tokenizer, critic, lora, self.seed, self.has_critic, on_base)
+        if self.share_prefix and model.critic is not None:
+            try_sharing(model.critic)
         put_on_base(reward, model.policy)
         order = self.order_of(ids, rates, self.seed, self.rollouts * self.batch_size)
         drawn = [ids[at] for at in dict.fromkeys(sorted(order.places))]
@@ -337,9 +343,10 @@ class OnPolicy(Settings):
         return dict(zip(table["id"], found, strict=True))
 
     def _reference(self) -> Any:
+        from siftune.finetune.scoring.reference import frozen
+
         dtype = reference_dtype(self.precision, adapter=self.lora > 0)
-        frozen: Any = loading.load_causal(self.model, dtype).requires_grad_(False)
-        return frozen.to(loading.device())
+        return frozen(self.model, self.share_prefix, dtype).model
 
     def _train(self, loop: Loop, run: Run) -> str | None:
         """Run the loop, from the last whole checkpoint if there is one; why it stopped early."""
