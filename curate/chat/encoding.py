@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from siftune.curate.chat.control_tokens import (
     DataGuard,
@@ -14,6 +14,7 @@ from siftune.curate.chat.control_tokens import (
     private_characters,
     strings,
 )
+from siftune.curate.chat.piece_ids import Encoded, Piece, encode_pieces
 from siftune.curate.chat.templates import (
     ChatRenderer,
     ToolLists,
@@ -42,16 +43,6 @@ __all__ = [
     "encode_unmasked",
     "training_template",
 ]
-
-_CHUNK: Final = 2_000
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids, and for each 1 where the assistant wrote it (and its end of turn), else 0."""
-
-    ids: list[int]
-    mask: list[int]
 
 
 class EncodedAnswer(NamedTuple):
@@ -90,7 +81,7 @@ def encode_chats(
     """
     writer = _Writer(tokenizer, template)
     found = _written(lambda *one: writer.training(*one).learned(), rows, tools, chats)
-    return _encode(tokenizer, found)
+    return encode_pieces(tokenizer, found)
 
 
 def encode_unmasked(
@@ -112,13 +103,13 @@ def encode_unmasked(
     """
     writer = _Writer(tokenizer)
 
-    def write(chat: Turns, ended: bool, own: Tools) -> list[_Piece]:
+    def write(chat: Turns, ended: bool, own: Tools) -> list[Piece]:
         asked = writer.asking(chat, own)
         return asked.whole() if ended else asked.unfinished()
 
     ended = [True] * len(chats) if finished is None else finished
     found = _written(write, rows, tools, chats, ended)
-    return [encoded.ids for encoded in _encode(tokenizer, found)]
+    return [encoded.ids for encoded in encode_pieces(tokenizer, found)]
 
 
 def encode_prompts(
@@ -131,7 +122,7 @@ def encode_prompts(
     """Ids of prompts, with the generation prompt."""
     writer = _Writer(tokenizer, template)
     found = _written(lambda *one: writer.asking(*one).asked(), rows, tools, prompts)
-    return [encoded.ids for encoded in _encode(tokenizer, found)]
+    return [encoded.ids for encoded in encode_pieces(tokenizer, found)]
 
 
 def encode_answers(
@@ -154,12 +145,12 @@ def encode_answers(
     """
     writer = _Writer(tokenizer, template)
 
-    def write(prompt: Turns, answer: Turns, own: Tools) -> tuple[list[_Piece], list[_Piece]]:
+    def write(prompt: Turns, answer: Turns, own: Tools) -> tuple[list[Piece], list[Piece]]:
         asked = writer.training(prompt, own).asked()
         return asked, writer.training([*prompt, *answer], own).answered(len(prompt))
 
     found = _written(write, rows, tools, prompts, answers)
-    sides = (_encode(tokenizer, [one[side] for one in found]) for side in (0, 1))
+    sides = (encode_pieces(tokenizer, [one[side] for one in found]) for side in (0, 1))
     return [EncodedAnswer(one.ids, two.ids, two.mask) for one, two in zip(*sides, strict=True)]
 
 
@@ -194,14 +185,6 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
     found = [[*begin, *ids, *end] for ids in plain["input_ids"]]
     check_own_ids(tokenizer, found)
     return [Encoded(ids, [0] * len(begin) + [1] * (len(ids) - len(begin))) for ids in found]
-
-
-class _Piece(NamedTuple):
-    """A part of a text that is tokenized alone."""
-
-    text: str
-    wrote: bool  # the assistant did
-    after: Literal["nothing", "control", "text"] = "text"
 
 
 class _Span(NamedTuple):
@@ -253,16 +236,16 @@ class _Conversation:
     hidden: Turns
     tools: Tools
 
-    def learned(self) -> list[_Piece]:
+    def learned(self) -> list[Piece]:
         """The whole conversation."""
         text, spans = self._spans()
         return self._cut(text, spans)
 
-    def whole(self) -> list[_Piece]:
+    def whole(self) -> list[Piece]:
         """The whole conversation, nothing in it located."""
         return self._cut(self._render(self.hidden), [])
 
-    def unfinished(self) -> list[_Piece]:
+    def unfinished(self) -> list[Piece]:
         """The conversation up to the last character of its last turn's content."""
         last = dict(self.hidden[-1])
         mark = next(private_characters(*strings([*self.hidden, *(self.tools or ())])))
@@ -272,7 +255,7 @@ class _Conversation:
             raise DataError("the chat template does not write the answer that was cut off")
         return self._cut(text, [])
 
-    def asked(self) -> list[_Piece]:
+    def asked(self) -> list[Piece]:
         """The conversation with the generation prompt, cut where it was cut in training."""
         if self.renderer.marked:
             text, marks = self.renderer.marks(self.hidden, self.tools, ask=True)
@@ -283,7 +266,7 @@ class _Conversation:
             return self._cut(self._render(self.hidden, ask=True), [])
         return self._cut(text, [_Span(turn.start, turn.end, False) for turn in turns])
 
-    def answered(self, prompt: int) -> list[_Piece]:
+    def answered(self, prompt: int) -> list[Piece]:
         """What follows the first ``prompt`` turns, up to the end of the assistant's last turn."""
         text, spans = self._spans()
         start = self._start_of_answer(text, prompt)
@@ -334,95 +317,25 @@ class _Conversation:
     def _render(self, chat: Turns, *, ask: bool = False) -> str:
         return self.renderer(chat, self.tools, ask)
 
-    def _cut(self, text: str, spans: Sequence[_Span], start: int = 0) -> list[_Piece]:
+    def _cut(self, text: str, spans: Sequence[_Span], start: int = 0) -> list[Piece]:
         """The text from ``start``, cut at ``spans`` and at forged control tokens."""
-        found: list[_Piece] = []
+        found: list[Piece] = []
         at = start
         for span in spans:
             found += self._shown(text, at, span.start, wrote=False)
             found += self._shown(text, span.start, span.end, wrote=span.learned)
             if span.close:
-                found.append(_Piece(self.renderer.tokenizer.eos_token or "", span.learned))
+                found.append(Piece(self.renderer.tokenizer.eos_token or "", span.learned))
             at = span.end
         return [*found, *self._shown(text, at, len(text), wrote=False)]
 
-    def _shown(self, text: str, start: int, end: int, wrote: bool) -> Iterator[_Piece]:
+    def _shown(self, text: str, start: int, end: int, wrote: bool) -> Iterator[Piece]:
         after = self._before(text, start)
         for part in self.guard.show(text[start:end]):
-            yield _Piece(part, wrote, after)
+            yield Piece(part, wrote, after)
             after = "text"
 
     def _before(self, text: str, at: int) -> Literal["nothing", "control", "text"]:
         if at == 0:
             return "nothing"
         return "control" if text.endswith(tuple(self.stops.control), 0, at) else "text"
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[_Piece]]
-) -> list[Encoded]:
-    found: list[Encoded] = []
-    for start in range(0, len(conversations), _CHUNK):
-        found += _encode_chunk(tokenizer, conversations[start : start + _CHUNK])
-    check_own_ids(tokenizer, (row.ids for row in found))
-    return found
-
-
-def _encode_chunk(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[_Piece]]
-) -> list[Encoded]:
-    flat = [piece for pieces in conversations for piece in pieces]
-    ids = _ids_of(tokenizer, flat)
-    found: list[Encoded] = []
-    at = 0
-    for pieces in conversations:
-        own = ids[at : at + len(pieces)]
-        at += len(pieces)
-        mask = [int(p.wrote) for p, piece in zip(pieces, own, strict=True) for _ in piece]
-        found.append(Encoded([token for piece in own for token in piece], mask))
-    return found
-
-
-def _ids_of(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[_Piece]) -> list[list[int]]:
-    """Ids of each piece, as they are in the middle of a text.
-
-    Some tokenizers put a blank before a text, and some of those also after a control token: a
-    newline in front keeps them from it.
-    """
-    control = tokenizer.eos_token or ""
-    inner = "\n" if _adds_blank(tokenizer, control) else control
-    anchors = {"nothing": "", "control": control, "text": inner}
-    return _ids_after(tokenizer, [(anchors[piece.after], piece.text) for piece in pieces], control)
-
-
-def _ids_after(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, str]], control: str
-) -> list[list[int]]:
-    """Ids of texts after their anchors; after ``control`` where an anchor merges with its text."""
-    anchors = sorted({anchor for anchor, _ in texts} | {control})
-    known = dict(zip(anchors, _plain_ids(tokenizer, anchors), strict=True))
-    found = _plain_ids(tokenizer, [anchor + text for anchor, text in texts])
-    merged = [
-        at
-        for at, (anchor, _) in enumerate(texts)
-        if found[at][: len(known[anchor])] != known[anchor]
-    ]
-    again = _plain_ids(tokenizer, [control + texts[at][1] for at in merged]) if merged else []
-    cut = [ids[len(known[anchor]) :] for (anchor, _), ids in zip(texts, found, strict=True)]
-    for at, ids in zip(merged, again, strict=True):
-        cut[at] = ids[len(known[control]) :]
-    return cut
-
-
-def _adds_blank(tokenizer: PreTrainedTokenizerBase, control: str) -> bool:
-    """Whether a text after a control token gets other ids than after a newline."""
-    texts = [control, control + "a", "\n", "\na"]
-    first, after_control, newline, after_newline = _plain_ids(tokenizer, texts)
-    return after_control[len(first) :] != after_newline[len(newline) :]
-
-
-def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    found = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    return [list(ids) for ids in found]

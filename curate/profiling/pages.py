@@ -10,7 +10,8 @@ from typing import Any, Final
 from siftune.curate.core.redact import hidden
 from siftune.curate.core.terminal import printable
 from siftune.curate.files.output_marker import generator_tag
-from siftune.curate.profiling.sections import Listing, Section, headline, sections_of
+from siftune.curate.profiling.page_parts import Listing, Section
+from siftune.curate.profiling.sections import headline, sections_of
 
 __all__ = ["as_html", "as_page", "as_text"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["Listing", "Section", "headline", "sections_of"]
+from siftune.curate.profiling.page_parts import Listing, Section, shown, shown_of
+
+__all__ = ["headline", "sections_of"]
 
 _MOST_FIELDS: Final = 12
 _MOST_LANGUAGES: Final = 12
@@ -16,31 +17,12 @@ _FEW: Final = 3  # texts of a language that may as well be mistakes
 _ANSWERS: Final = {"answer": "answers", "text": "texts"}
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A table; ``bars`` are sizes that HTML draws behind the last column."""
-
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    bars: Sequence[float] = ()
-    numbers: int = 1  # the last columns, which hold numbers
-
-
-@dataclass(frozen=True)
-class Section:
-    """A title, sentences, and tables."""
-
-    title: str
-    sentences: Sequence[str] = ()
-    listings: Sequence[Listing] = ()
-
-
 def headline(facts: Mapping[str, Any]) -> str:
     """Rows, their kind and format, and records that could not be read."""
     aside = sum(one["records"] for one in facts["quarantined"])
-    text = f"{_n(facts['rows'])} {facts['kind']} rows of {_n(facts['records'])} records"
+    text = f"{shown(facts['rows'])} {facts['kind']} rows of {shown(facts['records'])} records"
     empty = "".join(f"; {name}: 0 bytes, left out" for name in facts.get("empty_files", ()))
-    return f"{text} (format {', '.join(facts['formats'])}), {_n(aside)} quarantined{empty}"
+    return f"{text} (format {', '.join(facts['formats'])}), {shown(aside)} quarantined{empty}"
 
 
 def sections_of(facts: Mapping[str, Any]) -> list[Section]:
@@ -49,29 +31,9 @@ def sections_of(facts: Mapping[str, Any]) -> list[Section]:
     return [one for one in found if one.sentences or one.listings]
 
 
-def _n(number: float) -> str:
-    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.4g}"
-
-
-def _share(part: float, whole: float) -> str:
-    """A share in percent, with a digit more where it is small.
-
-    >>> _share(1, 3), _share(1, 3_000), _share(0, 5), _share(1, 1)
-    ('33.3 %', '0.033 %', '0 %', '100 %')
-    """
-    if not whole or part in (0, whole):
-        return "100 %" if part and part == whole else "0 %"
-    value = 100 * part / whole
-    return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %"
-
-
-def _of(part: float, whole: float) -> str:
-    return f"{_n(part)} ({_share(part, whole)})"
-
-
 def _quarantine(facts: Mapping[str, Any]) -> Section:
     listed = facts["quarantined"]
-    rows = [(one["reason"], one["first"], _n(one["records"])) for one in listed]
+    rows = [(one["reason"], one["first"], shown(one["records"])) for one in listed]
     return Section(
         "Records that could not be read",
         ["`siftune curate ingest` writes each with its reason to quarantine.jsonl."],
@@ -81,14 +43,14 @@ def _quarantine(facts: Mapping[str, Any]) -> Section:
 
 def _sources(facts: Mapping[str, Any]) -> Section:
     found, whole = facts["sources"], facts["rows"]
-    rows = [(one["source"], _of(one["rows"], whole)) for one in found["sources"]]
+    rows = [(one["source"], shown_of(one["rows"], whole)) for one in found["sources"]]
     listings = [Listing(("source", "rows"), rows, [one["rows"] for one in found["sources"]])]
     fields = [
         (
             one["field"],
             _values(one),
-            f"{'over ' if one['more_than_counted'] else ''}{_n(one['distinct'])}",
-            _of(one["rows"], whole),
+            f"{'over ' if one['more_than_counted'] else ''}{shown(one['distinct'])}",
+            shown_of(one["rows"], whole),
         )
         for one in found["fields"][:_MOST_FIELDS]
     ]
@@ -96,11 +58,11 @@ def _sources(facts: Mapping[str, Any]) -> Section:
         names = ("field beside the content", "commonest values", "distinct", "rows")
         listings.append(Listing(names, fields, numbers=2))
     more = found["distinct"] - len(found["sources"])
-    return Section("Sources", [f"and {_n(more)} more sources"] if more else [], listings)
+    return Section("Sources", [f"and {shown(more)} more sources"] if more else [], listings)
 
 
 def _values(field: Mapping[str, Any]) -> str:
-    named = [f"{one['value']} {_n(one['rows'])}" for one in field["values"][:_MOST_VALUES]]
+    named = [f"{one['value']} {shown(one['rows'])}" for one in field["values"][:_MOST_VALUES]]
     more = len(field["values"]) - len(named)
     return ", ".join([*named, *([f"{more} more"] if more else [])])
 
@@ -109,8 +71,8 @@ def _conversations(facts: Mapping[str, Any]) -> Section:
     found, whole = facts["conversations"], facts["rows"]
     turns = found["turns"]
     sentences = [
-        f"turns of a {found['turns_of']}: {_n(turns['min'])} to {_n(turns['max'])}, "
-        f"median {_n(turns['median'])}"
+        f"turns of a {found['turns_of']}: {shown(turns['min'])} to {shown(turns['max'])}, "
+        f"median {shown(turns['median'])}"
     ]
     counted = {
         "with_system_prompt": "with a system prompt",
@@ -120,10 +82,12 @@ def _conversations(facts: Mapping[str, Any]) -> Section:
         "labelled_good": "labelled as good",
         "labelled_bad": "labelled as bad",
     }
-    named = [f"{text}: {_of(found[key], whole)}" for key, text in counted.items() if found.get(key)]
+    named = [
+        f"{text}: {shown_of(found[key], whole)}" for key, text in counted.items() if found.get(key)
+    ]
     if (answers := found.get("answers_of_a_prompt")) is not None:
         sentences.append(
-            f"answers of a prompt: {_n(answers['min'])} to {_n(answers['max'])}, "
+            f"answers of a prompt: {shown(answers['min'])} to {shown(answers['max'])}, "
             f"mean {answers['mean']:.3g}"
         )
     return Section("Conversations", [*sentences, *(["; ".join(named)] if named else [])])
@@ -138,11 +102,13 @@ def _tasks(facts: Mapping[str, Any]) -> Section:
         "several_lines": "of several lines",
         "with_code": "with fenced code",
     }
-    forms = "; ".join(f"{text}: {_of(found['forms'][key], whole)}" for key, text in names.items())
-    distinct = f"{_n(found['distinct_prompts'])} distinct prompts of {_n(whole)}"
+    forms = "; ".join(
+        f"{text}: {shown_of(found['forms'][key], whole)}" for key, text in names.items()
+    )
+    distinct = f"{shown(found['distinct_prompts'])} distinct prompts of {shown(whole)}"
     listed = found["openings"]
-    rows = [(one["word"], _of(one["rows"], whole)) for one in listed]
-    more = f"{_n(found['other_openings'])} other first words"
+    rows = [(one["word"], shown_of(one["rows"], whole)) for one in listed]
+    more = f"{shown(found['other_openings'])} other first words"
     return Section(
         "Tasks: how prompts begin",
         [distinct, forms, *([more] if found["other_openings"] else [])],
@@ -157,13 +123,13 @@ def _clusters(facts: Mapping[str, Any]) -> Section:
         (
             ", ".join(one["words"]),
             "\n".join(f"[{row['id']}] {row['text']}" for row in one["nearest"]),
-            _of(one["rows"], whole),
+            shown_of(one["rows"], whole),
         )
         for one in found["clusters"]
     ]
     return Section(
         "Topics: clusters of embeddings",
-        [f"{len(rows)} clusters of the {found['of']} of {_n(whole)} rows, drawn by the seed"],
+        [f"{len(rows)} clusters of the {found['of']} of {shown(whole)} rows, drawn by the seed"],
         [
             Listing(
                 ("typical words", "rows nearest to the centre", "rows"),
@@ -177,7 +143,7 @@ def _clusters(facts: Mapping[str, Any]) -> Section:
 def _lengths(facts: Mapping[str, Any]) -> Section:
     names = ("mean", "min", "p5", "median", "p95", "max", "sum")
     rows = [
-        (f"{side}, {unit}", *(_n(round(figures[name])) for name in names))
+        (f"{side}, {unit}", *(shown(round(figures[name])) for name in names))
         for side, units in facts["lengths"].items()
         for unit, figures in units.items()
     ]
@@ -190,14 +156,17 @@ def _languages(facts: Mapping[str, Any]) -> Section:
     first = [one for one in listed if one["texts"] >= max(_FEW, whole * _RARE)]
     first = (first or listed)[:_MOST_LANGUAGES]
     rest = listed[len(first) :]
-    sentences = [f"in no language (fewer than 20 letters of prose): {_of(found['without'], whole)}"]
+    sentences = [
+        f"in no language (fewer than 20 letters of prose): {shown_of(found['without'], whole)}"
+    ]
     if rest:
         number = sum(one["texts"] for one in rest)
         codes = ", ".join(one["code"] for one in rest)
         sentences.append(
-            f"{len(rest)} more in {_of(number, whole)}, most often mistakes where so few: {codes}"
+            f"{len(rest)} more in {shown_of(number, whole)}, most often mistakes where so few: "
+            f"{codes}"
         )
-    rows = [(one["code"], _of(one["texts"], whole)) for one in first]
+    rows = [(one["code"], shown_of(one["texts"], whole)) for one in first]
     bars = [one["texts"] for one in first]
     return Section("Languages", sentences, [Listing(("language", "rows"), rows, bars)])
 
@@ -213,16 +182,16 @@ def _duplicates(facts: Mapping[str, Any]) -> Section:
         "near": ("near-duplicates", "dedup minhash"),
     }
     rows = [
-        (text, f"siftune curate {command}" if found[key] else "", _of(found[key], whole))
+        (text, f"siftune curate {command}" if found[key] else "", shown_of(found[key], whole))
         for key, (text, command) in kinds.items()
     ]
-    sentences = [f"{_of(found['distinct'], whole)} rows are left without copies"]
+    sentences = [f"{shown_of(found['distinct'], whole)} rows are left without copies"]
     if "repeated_prompts" in found:
         sentences.append(
             f"rows whose prompt another row has too (words alone): "
-            f"{_of(found['repeated_prompts'], whole)}"
+            f"{shown_of(found['repeated_prompts'], whole)}"
         )
-    largest = [(one["text"], one["id"], _n(one["rows"])) for one in found["groups"]]
+    largest = [(one["text"], one["id"], shown(one["rows"])) for one in found["groups"]]
     listings = [Listing(("copies that could be dropped", "by", "rows"), rows)]
     if largest:
         listings.append(Listing(("largest groups of copies", "row", "copies"), largest))
@@ -236,8 +205,8 @@ def _leaks(facts: Mapping[str, Any]) -> Section:
         rows.append(
             (
                 one["against"],
-                f"{_of(one['items_found'], one['items'])} of {_n(one['items'])}",
-                f"{_of(one[unit], facts['rows'])}" if unit == "rows" else _n(one[unit]),
+                f"{shown_of(one['items_found'], one['items'])} of {shown(one['items'])}",
+                f"{shown_of(one[unit], facts['rows'])}" if unit == "rows" else shown(one[unit]),
             )
         )
         examples += [
@@ -257,13 +226,14 @@ def _personal_data(facts: Mapping[str, Any]) -> Section:
     found = facts["personal_data"]
     whole = facts["rows"]
     texts = [
-        f"{side}: {_of(one['pii'], whole)} with personal data, {_of(one['secrets'], whole)} "
-        "with secrets"
+        f"{side}: {shown_of(one['pii'], whole)} with personal data, "
+        f"{shown_of(one['secrets'], whole)} with secrets"
         for side, one in found["texts"].items()
     ]
     sides = list(found["texts"])
     rows = [
-        (one["scorer"], one["flag"], *(_n(one[side]) for side in sides)) for one in found["kinds"]
+        (one["scorer"], one["flag"], *(shown(one[side]) for side in sides))
+        for one in found["kinds"]
     ]
     names = ("found by", "kind", *(f"texts ({side})" for side in sides))
     listings = [Listing(names, rows, numbers=len(sides))] if rows else []
@@ -278,12 +248,12 @@ def _flags(facts: Mapping[str, Any]) -> Section:
     for one in found["flags"]:
         mild = one["flag"] in found["harmless"][one["scorer"]]
         whole = found["texts"][one["scorer"]]
-        of = [_of(one[side], whole[side]) if side in one else "" for side in sides]
+        of = [shown_of(one[side], whole[side]) if side in one else "" for side in sides]
         rows.append((one["scorer"], one["flag"] + (" (no fault of itself)" if mild else ""), *of))
     names = ("scorer", "flag", *(f"texts ({side})" for side in sides))
     code = ", ".join(
         f"{_ANSWERS.get(side, f'{side} answers')} with lines of code: "
-        f"{_of(number, found['texts']['heuristics'][side])}"
+        f"{shown_of(number, found['texts']['heuristics'][side])}"
         for side, number in found["code"].items()
     )
     return Section(
@@ -295,9 +265,9 @@ def _flags(facts: Mapping[str, Any]) -> Section:
 
 def _code(facts: Mapping[str, Any]) -> Section:
     sentences = [
-        f"{side}: {_n(one['texts'])} with blocks of "
-        f"{', '.join(f'{name} {_n(number)}' for name, number in one['languages'].items())}; "
-        f"all parse in {_of(one['parse'], one['texts'])}, cut off: {_n(one['cut_off'])}"
+        f"{side}: {shown(one['texts'])} with blocks of "
+        f"{', '.join(f'{name} {shown(number)}' for name, number in one['languages'].items())}; "
+        f"all parse in {shown_of(one['parse'], one['texts'])}, cut off: {shown(one['cut_off'])}"
         for side, one in facts["code"].items()
     ]
     return Section("Fenced code", sentences)
@@ -307,16 +277,16 @@ def _pairs(facts: Mapping[str, Any]) -> Section:
     found = facts["pairs"]
     some = found["sample"]
     wins, whole = found["longer_wins"], found["pairs"]
-    sentences = [f"{_n(whole)} pairs of {_n(found['prompts'])} prompts"]
+    sentences = [f"{shown(whole)} pairs of {shown(found['prompts'])} prompts"]
     if wins is not None:
         ends = f" ({100 * wins['low']:.1f} … {100 * wins['high']:.1f})" if "low" in wins else ""
         sentences.append(
             f"the longer answer is the chosen one in {100 * wins['value']:.1f} %{ends} of pairs "
-            f"of different lengths; equally long: {_of(found['equal_lengths'], whole)}"
+            f"of different lengths; equally long: {shown_of(found['equal_lengths'], whole)}"
         )
     sentences.append(
-        f"labels that contradict others: {_of(found['contradicted'], whole)}, "
-        f"on a cycle {_n(found['cycle'])}, chosen and rejected the same {_n(found['within'])}"
+        f"labels that contradict others: {shown_of(found['contradicted'], whole)}, "
+        f"on a cycle {shown(found['cycle'])}, chosen and rejected the same {shown(found['within'])}"
     )
     texts = {
         "equal": "equal answers",
@@ -324,10 +294,10 @@ def _pairs(facts: Mapping[str, Any]) -> Section:
         "prompt_in_chosen": "the prompt is inside the chosen answer",
         "prompt_in_rejected": "the prompt is inside the rejected answer",
     }
-    named = [f"{text} {_of(some[key], some['pairs'])}" for key, text in texts.items()]
-    sentences.append(f"of {_n(some['pairs'])} drawn pairs: {', '.join(named)}")
+    named = [f"{text} {shown_of(some[key], some['pairs'])}" for key, text in texts.items()]
+    sentences.append(f"of {shown(some['pairs'])} drawn pairs: {', '.join(named)}")
     if some["labels_judged"]:
-        noisy = _of(some["labels_suspect"], some["labels_judged"])
+        noisy = shown_of(some["labels_suspect"], some["labels_judged"])
         sentences.append(f"labels that the other pairs make improbable (label_noise): {noisy}")
     elif some["labels_not_judged"]:
         sentences.append(f"label noise: {some['labels_not_judged']}")
@@ -342,7 +312,7 @@ def _quality(facts: Mapping[str, Any]) -> Section:
         for side, one in found["by_side"].items()
         if one is not None
     ]
-    sentences = [f"of {_n(found['rows'])} drawn rows, by the fitted head"]
+    sentences = [f"of {shown(found['rows'])} drawn rows, by the fitted head"]
     if found.get("chosen_is_better") is not None:
         sentences.append(f"the chosen answer has more in {100 * found['chosen_is_better']:.1f} %")
     return Section("Quality", sentences, [Listing(("text", *names), rows, numbers=len(names))])
@@ -351,11 +321,11 @@ def _quality(facts: Mapping[str, Any]) -> Section:
 def _toxicity(facts: Mapping[str, Any]) -> Section:
     found = facts["toxicity"]
     rows = [
-        (side, _of(one["toxic"], one["scores"]["texts"]))
+        (side, shown_of(one["toxic"], one["scores"]["texts"]))
         for side, one in found["by_side"].items()
         if one["scores"] is not None
     ]
-    sentences = [f"of {_n(found['rows'])} drawn rows, from a probability of one half on"]
+    sentences = [f"of {shown(found['rows'])} drawn rows, from a probability of one half on"]
     return Section("Toxicity", sentences, [Listing(("text", "toxic"), rows)])
 
 

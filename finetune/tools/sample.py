@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
 
-from siftune.curate.chat.template_turns import columns_of
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.ranges import Count, Natural, Positive, Seed, Share, check_ranges
 from siftune.curate.core.schema import KINDS, schema_of
 from siftune.curate.files.atomic import write_json
-from siftune.curate.files.json_text import dump
 from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.curate.models.lineage import lineage
 from siftune.curate.rows.chat import turn
-from siftune.curate.rows.convert import content_digest
 from siftune.curate.rows.pass_rates import FILE as PASS_RATES
 from siftune.curate.rows.pass_rates import pass_rates
 from siftune.finetune.core import distributed
@@ -35,6 +32,13 @@ from siftune.finetune.models.precision import Precision, frozen_dtype, precision
 from siftune.finetune.rewards.several import parts_of, total_of
 from siftune.finetune.rewards.types import check_fields, load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
+from siftune.finetune.tools.sampled_lists import (
+    NUMBERS,
+    Scored,
+    add_prompt,
+    attribute_means,
+    win_numbers,
+)
 
 if TYPE_CHECKING:
     from siftune.finetune.rewards.types import Reward
@@ -51,21 +55,6 @@ _CUT: Final = "cut off at the most tokens"
 _EMPTY: Final = "empty"
 _PASSED: Final = 1.0
 _ROUNDING: Final = 1e-9
-_NUMBERS: Final = ("win_rate", "win_probability", "by_reference")
-
-
-class _Scored(NamedTuple):
-    """An answer, its score, and the score of each reward by its name."""
-
-    text: str
-    score: float | None = None
-    parts: Mapping[str, float | None] = {}
-
-    @property
-    def attributes(self) -> list[dict[str, Any]]:
-        """The score of each reward that gave one."""
-        found = self.parts.items()
-        return [{"name": name, "value": value} for name, value in found if value is not None]
 
 
 @dataclass(frozen=True)
@@ -195,10 +184,10 @@ class Sample:
                 f"{self._enough}: {why}"
             )
         facts = self._facts(rows, table.height, kept, lost)
-        schema = {**schema_of("ranked"), **dict.fromkeys(_NUMBERS, pl.List(pl.Float64))}
+        schema = {**schema_of("ranked"), **dict.fromkeys(NUMBERS, pl.List(pl.Float64))}
         known = {row["id"]: row for row in asked}
         for row in kept:
-            _add_prompt(row, known[row["id"]])
+            add_prompt(row, known[row["id"]])
         with whole_folder(out, _COMMAND) as part:
             pl.DataFrame(kept, schema).write_parquet(part / "kept.parquet")
             write_json(part / "sampling.json", facts)
@@ -265,7 +254,7 @@ class Sample:
         self,
         asked: pl.Series,
         asking: pl.DataFrame,
-        own: Sequence[Sequence[_Scored]],
+        own: Sequence[Sequence[Scored]],
         failed: Sequence[int],
     ) -> pl.DataFrame:
         """The rates of prompts with the keys ``asked``, for each of the rows ``asking``."""
@@ -280,17 +269,17 @@ class Sample:
     @staticmethod
     def _scored(
         reward: Reward | None, asked: Sequence[Mapping[str, Any]], drawn: Sequence[Sequence[str]]
-    ) -> list[list[_Scored]]:
+    ) -> list[list[Scored]]:
         """The answers that have a score, with it; without a reward all."""
         if reward is None:
-            return [[_Scored(said) for said in answers] for answers in drawn]
+            return [[Scored(said) for said in answers] for answers in drawn]
         flat = [(row, said) for row, answers in zip(asked, drawn, strict=True) for said in answers]
         texts = ["\n".join(str(one["content"]) for one in row["prompt"]) for row, _ in flat]
         rows = [{**row, "finished": True} for row, _ in flat]  # what was cut is left out
         parts = parts_of(reward, texts, [said for _, said in flat], rows)
         totals = total_of(reward, parts)
         scored = (
-            _Scored(said, totals[at], {name: own[at] for name, own in parts.items()})
+            Scored(said, totals[at], {name: own[at] for name, own in parts.items()})
             for at, (_, said) in enumerate(flat)
         )
         found = [[next(scored) for _ in answers] for answers in drawn]
@@ -299,16 +288,16 @@ class Sample:
     def _row(
         self,
         base: Mapping[str, Any],
-        own: Sequence[_Scored],
-        theirs: Sequence[_Scored],
+        own: Sequence[Scored],
+        theirs: Sequence[Scored],
     ) -> dict[str, Any] | None:
         """A ranked row but for its prompt; None of too few answers, or where no opponent came."""
         joined = [*own, *theirs] if self.mixture == 1 else own
         if len(joined) < self._least or (self.opponents and not theirs):
             return None
-        numbers = dict.fromkeys(("scores", *_NUMBERS))
+        numbers = dict.fromkeys(("scores", *NUMBERS))
         if self.reward is not None:
-            numbers = self._numbers(own, theirs, joined)
+            numbers = win_numbers(own, theirs, self.scale, in_list=self.mixture == 1)
         return {
             **base,
             "kind": "ranked",
@@ -316,30 +305,6 @@ class Sample:
             "completions": [[turn("assistant", one.text)] for one in joined],
             "attributes": [one.attributes for one in joined] if self._several else None,
             **numbers,
-        }
-
-    def _numbers(
-        self,
-        own: Sequence[_Scored],
-        theirs: Sequence[_Scored],
-        joined: Sequence[_Scored],
-    ) -> dict[str, Any]:
-        """Scores and win rates of the answers of one prompt."""
-        scores = np.array([one.score for one in joined])
-        each = _wins(scores / self.scale, scores / self.scale)
-        rates = (each.sum(1) - 0.5) / (len(joined) - 1)  # itself, a draw, is no opponent
-        beats = rates
-        if theirs:
-            against = np.array([one.score for one in theirs])
-            beats = _wins(scores / self.scale, against / self.scale).mean(1)
-        if joined is not own and len(theirs) > 1:  # an opponent in the list has met itself there
-            last = slice(len(own), None)
-            beats[last] = (beats[last] * len(theirs) - 0.5) / (len(theirs) - 1)
-        return {
-            "scores": scores.tolist(),
-            "win_rate": rates.tolist(),
-            "win_probability": beats.tolist(),
-            "by_reference": [0.0] * len(own) + [1.0] * (len(joined) - len(own)),
         }
 
     @cached_property
@@ -385,7 +350,7 @@ class Sample:
             means["score"] = float(np.mean(scores))
             means["best"] = float(np.mean([max(row["scores"]) for row in kept]))
         if self._several:
-            means |= _means(one for row in kept for one in row["attributes"])
+            means |= attribute_means(one for row in kept for one in row["attributes"])
         return {
             "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
             "rows": loading.shown(rows),
@@ -399,15 +364,6 @@ class Sample:
         }
 
 
-def _means(attributes: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
-    """The mean of each reward over the answers that it scored, as ``score/NAME``."""
-    scores = defaultdict[str, list[float]](list)
-    for answer in attributes:
-        for one in answer:
-            scores[f"score/{one['name']}"].append(one["value"])
-    return {name: float(np.mean(listed)) for name, listed in scores.items()}
-
-
 def _left_out(answer: Mapping[str, Any]) -> str:
     """Why an answer is no sample of the model; empty where it is one."""
     if answer["completion"] is None:
@@ -415,19 +371,3 @@ def _left_out(answer: Mapping[str, Any]) -> str:
     if not answer.get("ended"):
         return _CUT
     return "" if answer["completion"].strip() else _EMPTY
-
-
-def _add_prompt(row: dict[str, Any], asked: Mapping[str, Any]) -> None:
-    """Give a ranked row the turns that were asked, with their fields and the tools in ``extra``."""
-    row["prompt"], fields = columns_of(asked["prompt"])
-    tools = {"tools": asked["tools"]} if asked["tools"] else {}
-    row["extra"] = dump({**row["extra"], **fields, **tools})
-    row["digest"] = content_digest("ranked", row)
-
-
-def _wins(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """``(N, M)``: the chance of each of ``first`` to beat each of ``second``, Bradley-Terry."""
-    from scipy.special import expit
-
-    found: np.ndarray[Any, Any] = expit(first[:, None] - second[None, :])
-    return found

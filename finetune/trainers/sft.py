@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 import polars as pl
 
-from siftune.curate.chat.encoding import Encoded, encode_chats, encode_texts, encode_unmasked
+from siftune.curate.chat.encoding import Encoded
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.progress import if_slow, no_dataset_bars
 from siftune.curate.core.ranges import (
@@ -22,14 +22,12 @@ from siftune.curate.core.ranges import (
     Seed,
     check_ranges,
 )
-from siftune.curate.core.schema import KINDS, kind_of
+from siftune.curate.core.schema import KINDS
 from siftune.curate.models.model_config import positions_of
-from siftune.curate.rows.chat import contents
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.token_budget import budget_order
-from siftune.finetune.data.tool_checks import check_calls, check_unweighed
 from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
@@ -44,13 +42,12 @@ from siftune.finetune.models.precision import (
 from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
+from siftune.finetune.training.sft_rows import Learned, SFTRows, dataset_of
 from siftune.finetune.training.trainer_arguments import training_arguments
 from siftune.finetune.training.watched import ask_of, check_watch, stopped_by, watch_of
 from siftune.finetune.watch.actions import FixedBeta
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from siftune.finetune.runs.held_out_loss import HeldOutLoss
     from siftune.finetune.watch.watching import WatchCallback
 
@@ -58,7 +55,6 @@ __all__ = ["SFT"]
 
 _KINDS: Final = ("conversation", "text", "preference")
 _MAX_LENGTH: Final = 1024
-_IGNORED: Final = -100
 
 KeptWeights: TypeAlias = Literal["last", "best"]
 """Which weights are written: those of the last step, or of the lowest held-out loss."""
@@ -173,8 +169,11 @@ class SFT:
         model = loading.load_causal(self.model, base)
         length = self._length(model.config)
         with if_slow(f"reading {table.height:,} rows as tokens"):
-            used = self._prepare(table, tokenizer, length, rows)
-        used, held = self._hold_out(used, tokenizer, length, run)
+            cpu = loading.device().type == "cpu"
+            preflight.refuse(preflight.check_precision(self.options, cpu))
+            reader = SFTRows(tokenizer, length, self.assistant_only_loss)
+            used = reader.learned(table, self.on_bad, rows)
+        used, held = self._hold_out(used, reader, run)
         learned = [sum(row.mask) for row in used.encoded]
         order = self._order(learned)
         trainer = self._trainer(model, tokenizer, used, order, run)
@@ -206,7 +205,7 @@ class SFT:
         return run.finish(trained, tokenizer, facts, used.dropped, whole_weights(trainer))
 
     def _watch(
-        self, trainer: Any, used: _Used, tokenizer: Any, held: HeldOutLoss | None, run: Run
+        self, trainer: Any, used: Learned, tokenizer: Any, held: HeldOutLoss | None, run: Run
     ) -> WatchCallback | None:
         """The watch, with prompts of eval_rows, or without any of the rows that are learned."""
         if self.watch == "off":
@@ -238,31 +237,12 @@ class SFT:
         preflight.refuse(preflight.check_length(length, config))
         return int(length)
 
-    def _prepare(self, table: pl.DataFrame, tokenizer: Any, length: int, rows: Path) -> _Used:
-        """The rows that can be trained on, as tokens; the others are refused or listed."""
-        cpu = loading.device().type == "cpu"
-        preflight.refuse(preflight.check_precision(self.options, cpu))
-        preflight.refuse(preflight.check_tokenizer(tokenizer))
-        if kind_of(table) != "text":
-            preflight.refuse(preflight.check_template(tokenizer, self.assistant_only_loss))
-        bad = training_rows.bad_rows(table)
-        read = table.join(bad, on="id", how="anti", maintain_order="left")
-        encoded = self._encode(read, tokenizer)
-        unlearned = preflight.untrainable(read["id"].to_list(), encoded, length)
-        used = training_rows.drop_bad(table, pl.concat([bad, unlearned]), self.on_bad, rows)
-        left = set(used["id"])
-        kept = [row for key, row in zip(read["id"], encoded, strict=True) if key in left]
-        preflight.refuse(preflight.check_truncation(used["id"].to_list(), kept, length))
-        return _Used(
-            used, [_cut(row, length) for row in kept], training_rows.dropped_of(bad, unlearned)
-        )
-
     def _hold_out(
-        self, used: _Used, tokenizer: Any, length: int, run: Run
-    ) -> tuple[_Used, HeldOutLoss | None]:
+        self, used: Learned, reader: SFTRows, run: Run
+    ) -> tuple[Learned, HeldOutLoss | None]:
         """The rows to train on, and what measures the loss on the others, if there are any."""
         if not self.held_out:
-            rows = self._held_rows(tokenizer, length) if self._follows_loss else []
+            rows = self._held_rows(reader) if self._follows_loss else []
         else:
             train, test = training_rows.held_out(used.table, self.held_out, self.seed)
             encoded = dict(zip(used.table["id"], used.encoded, strict=True))
@@ -277,33 +257,11 @@ class SFT:
         loss = partial(mean_loss, rows=rows, batch_size=self.batch_size)
         return used, HeldOutLoss(loss, run.beside / HELD_OUT_FILE, self.patience, self.keep)
 
-    def _held_rows(self, tokenizer: Any, length: int) -> list[Encoded]:
+    def _held_rows(self, reader: SFTRows) -> list[Encoded]:
         """Answers of ``eval_rows``, as tokens."""
         source = str(self.eval_rows)
         table = chosen_rows(training_rows.load(source, _KINDS), self.eval_limit, self.seed)
-        answered = table.join(
-            training_rows.bad_rows(table), on="id", how="anti", maintain_order="left"
-        )
-        encoded = [] if answered.is_empty() else self._encode(answered, tokenizer)
-        rows = [_cut(row, length) for row in encoded]
-        if not any(1 in row.mask[1:] for row in rows):
-            raise UsageError(f"eval_rows: {source} has no answers to measure a loss on")
-        return rows
-
-    def _encode(self, table: pl.DataFrame, tokenizer: Any) -> list[Encoded]:
-        if kind_of(table) == "text":
-            return encode_texts(tokenizer, contents(table["messages"]).to_list())
-        rows = training_rows.to_conversations(table)
-        preflight.refuse(preflight.check_texts(tokenizer, rows))
-        chats, tools = [row["messages"] for row in rows], [row["tools"] for row in rows]
-        preflight.refuse(check_calls(tokenizer, rows, learned=self.assistant_only_loss))
-        if not self.assistant_only_loss:
-            preflight.refuse(check_unweighed(rows))
-        ids = [row["id"] for row in rows]
-        if self.assistant_only_loss:
-            return encode_chats(tokenizer, chats, tools=tools, rows=ids)
-        encoded = encode_unmasked(tokenizer, chats, tools, ids)
-        return [Encoded(row, [1] * len(row)) for row in encoded]
+        return reader.held_out(table, source)
 
     def _order(self, learned: Sequence[int]) -> list[int]:
         """Row indexes in the order they are trained on."""
@@ -316,7 +274,7 @@ class SFT:
         return epochs * sum(learned[at] for at in order)
 
     def _trainer(
-        self, model: Any, tokenizer: Any, used: _Used, order: Sequence[int], run: Run
+        self, model: Any, tokenizer: Any, used: Learned, order: Sequence[int], run: Run
     ) -> Any:
         with quiet():
             from trl.data_utils import pack_dataset
@@ -328,7 +286,7 @@ class SFT:
             row_ids = used.table["id"].to_list()
 
         args = self._arguments(run)
-        rows = _dataset(used.encoded, order)
+        rows = dataset_of(used.encoded, order)
         if self.packing:
             with no_dataset_bars():
                 rows = pack_dataset(rows, self._length(model.config), args.packing_strategy)
@@ -384,35 +342,3 @@ class SFT:
             max_new_tokens=self.max_new_tokens,
         )
         return lambda model, step: write_step(run.beside, step, generation_eval(model))
-
-
-@dataclass(frozen=True)
-class _Used:
-    """The rows that are trained on, as a table and as tokens, and those that are not."""
-
-    table: pl.DataFrame
-    encoded: list[Encoded]
-    dropped: training_rows.Dropped
-
-
-def _cut(row: Encoded, length: int) -> Encoded:
-    return Encoded(row.ids[:length], row.mask[:length])
-
-
-def _dataset(encoded: Sequence[Encoded], order: Sequence[int]) -> Dataset:
-    """Rows as TRL prepares them: ids, and labels that are -100 where nothing is learned.
-
-    Each token has the number of its row beside it, so that packed rows keep theirs.
-    """
-    from datasets import Dataset
-
-    from siftune.finetune.runs.finite_steps import ROW
-
-    labels = [
-        [token if bit else _IGNORED for token, bit in zip(row.ids, row.mask, strict=True)]
-        for row in encoded
-    ]
-    ids = [row.ids for row in encoded]
-    numbers = [[at] * len(row) for at, row in enumerate(ids)]
-    rows = Dataset.from_dict({"input_ids": ids, "labels": labels, ROW: numbers})
-    return rows if list(order) == list(range(len(ids))) else rows.select(order)

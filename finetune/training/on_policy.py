@@ -11,42 +11,36 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 import polars as pl
 
-from siftune.curate.core import registry
-from siftune.curate.core.errors import DataError
 from siftune.curate.core.ranges import Count, Natural, Rank
 from siftune.curate.core.schema import KINDS
-from siftune.curate.files.atomic import digest_of, hash_tree, write_text
+from siftune.curate.files.atomic import write_text
 from siftune.curate.models.model_config import positions_of
 from siftune.curate.models.token_ids import end_ids
-from siftune.curate.rows.expressions import scores
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
 from siftune.finetune.models import loading
 from siftune.finetune.models.adapters import is_adapter
-from siftune.finetune.models.lora import Kept, adapter_hash, check_kept, whole_model
+from siftune.finetune.models.lora import Kept, check_kept, whole_model
 from siftune.finetune.models.precision import (
     REFERENCE,
     formats,
     frozen_dtype,
-    precision_used,
     reference_dtype,
     report,
 )
 from siftune.finetune.models.saving import base_facts, command_line
-from siftune.finetune.reward_models.members import ensemble_hash, is_ensemble
 from siftune.finetune.rewards.types import (
     Entry,
     check_fields,
     entries_of,
-    facts_of,
-    reads_fields,
     reward_of,
 )
 from siftune.finetune.rl.settings import Critic, Settings
 from siftune.finetune.runs.resumable_run import Run, quiet
 from siftune.finetune.tools.evaluate import chosen_rows, write_step, write_summary
+from siftune.finetune.training.on_policy_key import pass_rates_of, reward_folders, run_key
 from siftune.finetune.training.watched import check_watch, stopped_by, watch_rollouts
 from siftune.finetune.watch.actions import Action
 
@@ -151,7 +145,8 @@ class OnPolicy(Settings):
         table = training_rows.load(rows, KINDS)
         reward = reward_of(self.reward, self.reward_options or {}, self.precision)
         self._check_adapters(reward)
-        run = Run.of(out, self._key(table))
+        precision = formats(self.precision, self._frozen, self._trained)
+        run = Run.of(out, run_key(self, table, reward, precision))
         with run.held():
             return run.finished() or self._run(table, reward, rows, run)
 
@@ -219,7 +214,7 @@ class OnPolicy(Settings):
     def _frozen(self) -> list[str]:
         """The models of the run in the frozen number format."""
         mine = ["the frozen base"] if self.lora else [REFERENCE] * (self.precision == "bf16")
-        whole = [folder for folder in self._reward_folders if not is_adapter(folder)]
+        whole = [folder for folder in reward_folders(self) if not is_adapter(folder)]
         return mine + ["the reward model"] * bool(whole)
 
     @property
@@ -233,45 +228,6 @@ class OnPolicy(Settings):
         if not self.has_critic:
             return None
         return self.critic or ("shared" if self.lora else "separate")
-
-    def _key(self, table: pl.DataFrame) -> dict[str, Any]:
-        parts: dict[str, Any] = {
-            "stage": self.method,
-            "options": asdict(self)
-            | {"precision": formats(self.precision, self._frozen, self._trained)},
-            "base": loading.model_hash(self.model),
-            "data": training_rows.data_hash(table),
-        }
-        for name in ("ptx_rows", "eval_rows"):
-            if getattr(self, name) is not None:
-                parts[name] = training_rows.data_hash(
-                    training_rows.load(getattr(self, name), KINDS)
-                )
-        if self.critic_model is not None:
-            parts["critic"] = loading.model_hash(self.critic_model)
-        if self._reward_folders:
-            parts["reward"] = [_hash_of(folder) for folder in self._reward_folders]
-        if self.pass_rate is not None:
-            parts["pass_rate"] = digest_of(self._rates(table))
-        if self.rollouts_from is not None and not self.from_server:
-            parts["rollouts_from"] = hash_tree(Path(self.rollouts_from))
-        if facts := facts_of(reward_of(self.reward, self.reward_options or {}, self.precision)):
-            parts["reward_facts"] = facts
-        if self._has_components:  # one may load a reward model in this format
-            parts["reward_precision"] = precision_used(self.precision)
-        if reads_fields(self.reward) and "extra" in table.columns:
-            parts["extra"] = digest_of(table["extra"].to_list())
-        return parts
-
-    @property
-    def _reward_folders(self) -> list[str]:
-        """The rewards that are no component, so folders of reward models."""
-        named = [entry.reward for entry in entries_of(self.reward)]
-        return [name for name in named if not registry.has("finetune.rewards", name)]
-
-    @property
-    def _has_components(self) -> bool:
-        return len(self._reward_folders) < len(entries_of(self.reward))
 
     def _loop(
         self, table: pl.DataFrame, tokenizer: Any, reward: Reward, rows: Path, work: Path
@@ -291,7 +247,7 @@ class OnPolicy(Settings):
         policy: Any = loading.load_causal(self.model, base)
         context = positions_of(policy.config)
         room = None if context is None else context - self.max_new_tokens
-        rates = self._rates(table)
+        rates = pass_rates_of(table, self.pass_rate)
         given = None if self.pass_rate is None else rates
         used, bad, prompts = prompts_of(table, tokenizer, room, self.on_bad, rows, given)
         check_fields(reward, [{**one.row, "finished": True} for one in prompts])
@@ -326,21 +282,6 @@ class OnPolicy(Settings):
             sampler=self.sampler_of(self.model, tokenizer, sampling, drawn, self.group_size),
         )
         return Loop(collector, self, work, supervised, self.save_every), used, bad
-
-    def _rates(self, table: pl.DataFrame) -> dict[str, float | None]:
-        """The pass rate of each row, where an option reads it.
-
-        Raises:
-            UsageError: there is no such column, or it holds no numbers.
-            DataError: a number is no share.
-        """
-        if self.pass_rate is None:
-            return {}
-        found = scores(table, self.pass_rate).cast(pl.Float64)
-        if not found.drop_nulls().is_between(0, 1).all():
-            odd = found.filter(~found.is_between(0, 1))[0]
-            raise DataError(f"pass_rate: {self.pass_rate}: expected shares from 0 to 1, got {odd}")
-        return dict(zip(table["id"], found, strict=True))
 
     def _reference(self) -> Any:
         from siftune.finetune.scoring.reference import frozen
@@ -400,7 +341,7 @@ class OnPolicy(Settings):
 
     def _evaluating(self, reward: Reward) -> Reward | str | None:
         """The reward of held-out answers: the first reward model, where there is one."""
-        folder = next(iter(self._reward_folders), None)
+        folder = next(iter(reward_folders(self)), None)
         if folder is None or not is_adapter(folder):
             return folder
         from siftune.finetune.rl.backbone import reward_adapters
@@ -422,10 +363,3 @@ class OnPolicy(Settings):
 
 def _line(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != "epoch"}
-
-
-def _hash_of(folder: str) -> str:
-    """The hash of a reward model, whole or an adapter, or of an ensemble."""
-    if is_ensemble(folder):
-        return ensemble_hash(folder)
-    return adapter_hash(Path(folder)) if is_adapter(folder) else loading.model_hash(folder)

@@ -126,7 +126,7 @@ def test_an_error_of_ours_is_laid_to_no_family(
     def wrong(*_: object, **__: object) -> None:
         raise ValueError("ours")
 
-    monkeypatch.setattr("siftune.finetune.trainers.sft.encode_chats", wrong)
+    monkeypatch.setattr("siftune.finetune.training.sft_rows.encode_chats", wrong)
     done = run("Gemma2", "finetune sft ROWS --model M")
     assert done.code == 1
     assert "unexpected ValueError" in done.message

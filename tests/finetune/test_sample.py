@@ -15,7 +15,8 @@ from siftune.curate.scorers.pass_rate import PassRate
 from siftune.finetune.cli import finetune
 from siftune.finetune.generation.mixture_policy import mixed
 from siftune.finetune.models.loading import load_causal, model_hash
-from siftune.finetune.tools.sample import Sample, _Scored
+from siftune.finetune.tools.sample import Sample
+from siftune.finetune.tools.sampled_lists import Scored
 from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
 
@@ -141,7 +142,7 @@ def test_scores_are_the_rewards_and_win_rates_those_of_bradley_terry(talker, ask
 
 def test_a_win_rate_is_against_the_others_of_the_list_by_hand(talker, asked):
     """Chances of log 3 apart are 3/4 and 1/4; of equals, 1/2. Itself is no opponent."""
-    base, high, low = {"id": "a"}, _Scored("x", math.log(3)), _Scored("y", 0.0)
+    base, high, low = {"id": "a"}, Scored("x", math.log(3)), Scored("y", 0.0)
     rates = Sample(str(talker), "length")._row(base, [high, low, low], [])["win_rate"]
     assert rates == pytest.approx([3 / 4, 3 / 8, 3 / 8])
     drawn = Sample(str(talker), "length", reference=str(talker), opponents=2)
@@ -282,7 +283,7 @@ def test_options_that_do_not_go_together_are_refused(wrong):
 
 def test_full_scores_pass_whatever_their_weighted_sum_is_rounded_to():
     asking = pl.DataFrame({"id": ["a"], "prompt_key": ["k"]})
-    some = [_Scored("x", 0.6 + 0.3 + 0.1), _Scored("y", 0.999)]
+    some = [Scored("x", 0.6 + 0.3 + 0.1), Scored("y", 0.999)]
     assert some[0].score < 1
     found = Sample._pass_rates(Sample(model="m"), asking["prompt_key"], asking, [some], [0])
     assert found["pass_rate"].to_list() == [0.5]
