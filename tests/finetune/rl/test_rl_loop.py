@@ -155,11 +155,19 @@ def test_a_reward_model_reads_a_cut_answer_without_an_end_of_turn(tiny_reward_di
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("grpo", {"vf_coef": 0.1}, "grpo: vf_coef: the advantage grpo has no critic"),
     ("grpo", {"critic": "shared"}, "critic: the advantage grpo has no critic"),
+    *(
+        ("grpo", {"advantage": name, "vf_coef": 0.2}, f"vf_coef: the advantage {name} has no")
+        for name in ("rloo", "dr_grpo", "opo", "reinforce_pp")
+    ),
     ("rloo", {"lam": 0.9}, "lam: the advantage rloo has no such option"),
     ("rloo", {"cliprange": 0.2}, "cliprange: the policy loss reinforce has no such option"),
     ("ppo", {"clip_high": 0.3}, "clip_high: the policy loss ppo_clip has no such option"),
     ("ppo", {"advantage": "grpo"}, "group_size: the advantage grpo compares .* got 1"),
     ("grpo", {"group_size": 1}, "expected at least 2, got 1"),
+    *(
+        ("grpo", {"group_size": 1, "advantage": name}, f"the advantage {name} compares")
+        for name in ("rloo", "dr_grpo", "opo")
+    ),
     ("ppo", {"dynamic_sampling": "redraw"}, "dynamic_sampling: with one answer"),
     ("grpo", {"max_redraws": 2}, "max_redraws: it is read with dynamic_sampling: redraw alone"),
     ("dapo", {"kl_in": "loss"}, "kl_in: with kl_coef 0 there is no KL"),
