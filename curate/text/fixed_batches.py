@@ -10,21 +10,20 @@ about a third longer than one for a single row: most of the time goes into readi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from inspect import signature
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from siftune.curate.text.decoding import cache_name
 from siftune.curate.text.sampling import Sampling, generate, sample
 
 __all__ = ["sample_each"]
 
 _WIDTH: Final = 256  # prompts are padded to a multiple of this
 _MOST: Final = 8  # rows of a batch: a single question costs a third more, eight a sixth each
-_CACHE_NAMES: Final = ("cache", "past_key_values")  # transformers from 5.24 on, and before
 
 
 @torch.inference_mode()
@@ -70,7 +69,7 @@ def _batch(
     filled = [*range(len(prompts)), *[0] * (rows - len(prompts))]  # the first one again
     together = _stacked([caches[at] for at in filled], width - 1)
     asked, numbers = [prompts[at] for at in filled], [seeds[at] for at in filled]
-    out = generate(policy, asked, sampling, numbers, width, {_cache_name(policy): together})
+    out = generate(policy, asked, sampling, numbers, width, {cache_name(policy): together})
     return out[: len(prompts)]
 
 
@@ -82,8 +81,8 @@ def _read(policy: Any, prompt: Sequence[int]) -> Any:
         return None
     ids = torch.tensor([prompt[:-1]], device=policy.device)
     out = policy(input_ids=ids, use_cache=True, logits_to_keep=1)
-    layers = getattr(out.get(_cache_name(policy)), "layers", ())
-    return out[_cache_name(policy)] if {type(layer) for layer in layers} == {DynamicLayer} else None
+    layers = getattr(out.get(cache_name(policy)), "layers", ())
+    return out[cache_name(policy)] if {type(layer) for layer in layers} == {DynamicLayer} else None
 
 
 def _stacked(caches: Sequence[Any], width: int) -> Any:
@@ -100,9 +99,3 @@ def _stacked(caches: Sequence[Any], width: int) -> Any:
 
 def _padded(states: Tensor, width: int) -> Tensor:
     return pad(states, (0, 0, width - states.shape[-2], 0))
-
-
-def _cache_name(policy: Any) -> str:
-    model = policy.get_base_model() if hasattr(policy, "get_base_model") else policy  # of peft
-    parameters: Mapping[str, Any] = signature(model.forward).parameters
-    return next((name for name in _CACHE_NAMES if name in parameters), _CACHE_NAMES[-1])

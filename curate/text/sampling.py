@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from siftune.curate.text.decoding import decode
+
 __all__ = ["Sampling", "generate", "sample"]
 
 
@@ -36,11 +38,27 @@ class _InverseCDF(LogitsProcessor):
         self.uniform, self.start, self.temperature = uniform, prompt_width, temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        drawn = self.uniform[:, input_ids.shape[1] - self.start]
-        mass = torch.softmax(scores.double() / self.temperature, -1).cumsum(-1)
-        at = torch.searchsorted(mass, (drawn * mass[:, -1]).unsqueeze(1), right=True)
-        at = at.clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, float("-inf")).scatter_(1, at, 0.0)
+        at = inverse_cdf(scores, self.uniform[:, input_ids.shape[1] - self.start], self.temperature)
+        return torch.full_like(scores, float("-inf")).scatter_(1, at.unsqueeze(1), 0.0)
+
+
+def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Tokens (B,) of softmax(logits / temperature), where its CDF passes ``uniform`` (B,).
+
+    Every pass over (B, V) numbers in float64 counts: it is done in place, without the division by
+    the sum.
+
+    >>> logits = torch.tensor([[0.25, 0.5, 0.25]] * 3).log()
+    >>> inverse_cdf(logits, torch.tensor([0.2, 0.3, 0.8]), temperature=1)
+    tensor([0, 1, 2])
+    """
+    mass = logits.to(torch.float64, copy=True)
+    if temperature != 1:
+        mass /= temperature
+    mass -= mass.amax(-1, keepdim=True)
+    mass = mass.exp_().cumsum(-1)
+    at = torch.searchsorted(mass, (uniform * mass[:, -1]).unsqueeze(1), right=True)
+    return at.clamp(max=logits.shape[1] - 1)[:, 0]
 
 
 @torch.no_grad()
@@ -58,7 +76,20 @@ def sample(
     those of another distribution, and is not used. ``seeds`` holds a row's seed: same weights,
     same seed, same completion.
     """
-    return generate(policy, prompts, sampling, seeds, max(map(len, prompts)), {})
+    uniform = None
+    if sampling.temperature:
+        uniform = uniform_of(sampling, seeds).to(policy.device)
+
+    def chosen(logits: Tensor, rows: Tensor, step: int) -> Tensor:
+        if uniform is None:
+            return logits.argmax(-1)
+        return inverse_cdf(logits, uniform[rows, step], sampling.temperature)
+
+    limit, ends = sampling.max_new_tokens, sampling.ends
+    written = decode(policy, prompts, limit, ends, sampling.pad, chosen)
+    if written is None:
+        return generate(policy, prompts, sampling, seeds, max(map(len, prompts)), {})
+    return [_until_end(row, ends) for row in written]
 
 
 def generate(
@@ -91,9 +122,14 @@ def _draws(
 ) -> LogitsProcessorList:
     if sampling.temperature == 0:
         return LogitsProcessorList()
-    uniform = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens) for s in seeds])
-    draw = _InverseCDF(torch.from_numpy(uniform).to(device), width, sampling.temperature)
+    draw = _InverseCDF(uniform_of(sampling, seeds).to(device), width, sampling.temperature)
     return LogitsProcessorList([draw])
+
+
+def uniform_of(sampling: Sampling, seeds: Sequence[Sequence[int]]) -> Tensor:
+    """The random numbers (B, max_new_tokens) of rows with these seeds."""
+    numbers = [np.random.default_rng(seed).random(sampling.max_new_tokens) for seed in seeds]
+    return torch.from_numpy(np.stack(numbers))
 
 
 def _config(sampling: Sampling) -> GenerationConfig:
