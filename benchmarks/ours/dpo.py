@@ -13,7 +13,8 @@ from benchmarks.worker import Facts, Options, peak_mb, serve, timed
 from siftune.finetune.data.answer_rows import AnswerRow
 from siftune.finetune.data.collator import AnswerCollator
 
-_END, _PAD = 2, 0
+END, PAD = 2, 0
+"""Tokens that end and that pad."""
 
 
 def work(options: Options) -> Facts:
@@ -34,7 +35,7 @@ def list_work(options: Options) -> Facts:
     from siftune.finetune.scoring.logps import score_answers
 
     torch.set_num_threads(1)
-    model, count, facts = _model(options), options["answers"], Facts()
+    model, count, facts = llama(options), options["answers"], Facts()
     if options["way"] == "list" and (why := share_prefixes(model)) is not None:
         raise RuntimeError(why)
     draw = torch.Generator().manual_seed(1)
@@ -47,7 +48,7 @@ def list_work(options: Options) -> Facts:
             half = len(rows) // 2
             pairs = list(zip(rows[:half], rows[half:], strict=True))
         for at in range(0, len(pairs), 7):
-            batch = AnswerCollator(_PAD)(
+            batch = AnswerCollator(PAD)(
                 [AnswerRow(str(n), prompt, [*both]) for n, both in enumerate(pairs[at : at + 7])]
             )
             score_answers(model, batch)["policy"].sum().backward()
@@ -61,12 +62,12 @@ def list_work(options: Options) -> Facts:
 
 def _measured(trainer: Any, options: Options) -> Facts:
     facts: Facts = {}
-    _forget_peak()
-    before = _resident_mb()
+    forget_peak()
+    before = resident_mb()
     with timed(facts):
         trainer.train()
     facts["extra_mb"] = peak_mb() - before
-    if _on_gpu(options):
+    if on_gpu(options):
         facts["gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
     facts["losses"] = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     pair = 2 * (options["prompt"] + options["answer"])
@@ -74,25 +75,27 @@ def _measured(trainer: Any, options: Options) -> Facts:
     return facts
 
 
-def _on_gpu(options: Options) -> bool:
+def on_gpu(options: Options) -> bool:
+    """Whether the options ask for a GPU."""
     return bool(options.get("device", "cpu") == "cuda")
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Let the kernel count the greatest resident memory from here (Linux)."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Memory that this process holds now."""
     words = Path("/proc/self/status").read_text(encoding="utf-8").split()
     return int(words[words.index("VmRSS:") + 1]) / 1024
 
 
-def _model(options: Options) -> Any:
-    """A Llama from its config, the same for every way."""
+def llama(options: Options, seed: int = 0) -> Any:
+    """A Llama from its config, the same for every way and ``seed``."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     width = options["width"]
     return LlamaForCausalLM(
         LlamaConfig(
@@ -103,9 +106,9 @@ def _model(options: Options) -> Any:
             num_attention_heads=options.get("heads", 4),
             num_key_value_heads=options.get("groups", 4),
             max_position_embeddings=2048,
-            pad_token_id=_PAD,
+            pad_token_id=PAD,
             bos_token_id=1,
-            eos_token_id=_END,
+            eos_token_id=END,
             tie_word_embeddings=False,
         )
     )
@@ -137,7 +140,7 @@ def _settings(options: Options, folder: str) -> dict[str, Any]:
         "num_train_epochs": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": not _on_gpu(options),
+        "use_cpu": not on_gpu(options),
         "disable_tqdm": True,
         "seed": 3,
         "train_sampling_strategy": "sequential",
@@ -157,7 +160,7 @@ def _ours(options: Options, folder: str) -> Any:
     from siftune.finetune.scoring.reference import Frozen
     from siftune.finetune.training.pair_loop import PairTrainer
 
-    policy, reference = _model(options), _model(options).requires_grad_(False)
+    policy, reference = llama(options), llama(options).requires_grad_(False)
     if options["way"] == "siftune":
         for model in (policy, reference):
             if (why := share_prefixes(model)) is not None:
@@ -171,7 +174,7 @@ def _ours(options: Options, folder: str) -> Any:
         args,
         _pairs(options),
         [],
-        AnswerCollator(_PAD),
+        AnswerCollator(PAD),
         ("entropy", "top1", "logits"),  # what TRL shows too
         options["micro_tokens"],
     )
@@ -183,7 +186,7 @@ def _trl(options: Options, folder: str) -> Any:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     if options["way"] == "trl-plain":
-        _plain_head()
+        plain_head()
     rows = [
         {"prompt_ids": pair.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         for pair in _pairs(options)
@@ -198,8 +201,8 @@ def _trl(options: Options, folder: str) -> Any:
 
     args = DPOConfig(**_settings(options, folder), max_length=None)
     return Ready(
-        model=_model(options),
-        ref_model=_model(options),
+        model=llama(options),
+        ref_model=llama(options),
         args=args,
         train_dataset=Dataset.from_list(rows),
         processing_class=_tokenizer(),
@@ -212,13 +215,13 @@ def _tokenizer() -> Any:
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(WordLevel({"<pad>": _PAD, "<s>": 1, "</s>": _END}, unk_token="<pad>"))
+    words = Tokenizer(WordLevel({"<pad>": PAD, "<s>": 1, "</s>": END}, unk_token="<pad>"))
     return PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
 
 
-def _plain_head() -> None:
+def plain_head() -> None:
     """In place of TRL's fused head: all logits at once and a log-softmax, its other values too."""
     from trl.trainer import utils
 
