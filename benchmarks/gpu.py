@@ -3,9 +3,10 @@
 Rows are made up by a seed and models have random weights in the shapes of MiniLM and SmolLM2, so
 neither a network nor a file beside the repository is needed. Parts: the limits of this GPU (matrix
 products, copying), embedding, k-center and semantic dedup on vectors of width 384, IFD beside a
-loop of single rows, and steps of DPO beside TRL (same model, same batch). Each part runs in a
-process of its own until its clock ends it, and is compared with the CPU: decisions are equal,
-scores within the tolerance that the table has. Prints a table; `--out` has all figures as JSON.
+loop of single rows, and steps of DPO, and rollouts and updates of GRPO and RLOO, beside TRL (same
+model, same batch). Each part runs in a process of its own until its clock ends it, and is compared
+with the CPU: decisions are equal, scores within the tolerance that the table has. Prints a table;
+`--out` has all figures as JSON. The parts of GRPO and RLOO have not been run on a GPU yet.
 
 `--scale 0.01` takes fewer rows and small models; with `--cpu` it runs without a GPU, which tries
 the script out and measures nothing of interest.
@@ -35,6 +36,7 @@ _MINUTES: Final = 8.0
 _ENDING: Final = 5.0  # seconds in which a process that has sent its facts frees what it holds
 _PARTS: Final = "benchmarks.ours.gpu"
 _DPO: Final = "benchmarks.ours.dpo"
+_RL: Final = "benchmarks.ours.on_policy"
 COSINE: Final = 0.999
 """Least cosine of an embedding to that of the CPU in fp32."""
 LOSS: Final = 1e-3
@@ -80,9 +82,15 @@ def parts(scale: float, device: str) -> list[Part]:
         pairs |= {"prompt": 16, "answer": 16, "pairs": 2}
         shape |= {"vocabulary": 2_048}
     few = pairs | {"pairs": 2, "steps": 2}
+    rollout = {"prompt": 256, "answer": 128, "prompts": 8, "answers": 8, "rollouts": 2}
+    if not full:
+        rollout = {"prompt": 16, "answer": 16, "prompts": 2, "answers": 4, "rollouts": 1}
     dpo = {**shape, "threads": os.cpu_count() or 1}
     ours, theirs = {"way": "siftune"}, {"way": "trl"}
     on, cpu = {"device": device}, {"device": "cpu"}
+
+    def rl(name: str, **options: Any) -> Part:
+        return Part(name, _RL, {**dpo, **rollout, **on, **options}, 45)
 
     def part(name: str, seconds: float, limit: str = "", **options: Any) -> Part:
         return Part(name, _PARTS, {"part": name, **common, **options}, seconds, limit)
@@ -97,6 +105,12 @@ def parts(scale: float, device: str) -> list[Part]:
         Part("dpo by TRL", _DPO, {**dpo, **pairs, **theirs, **on}, 60),
         Part("dpo, few pairs", _DPO, {**dpo, **few, **ours, **on}, 45),
         Part("dpo, few pairs, CPU", _DPO, {**dpo, **few, **ours, **cpu}, 60),
+        rl("grpo", method="grpo", **ours),
+        rl("grpo by TRL", method="grpo", **theirs),
+        rl("rloo", method="rloo", **ours),
+        rl("rloo by TRL", method="rloo", **theirs),
+        rl("grpo, given answers", method="grpo", given=True, **ours),
+        rl("grpo, given answers, by TRL", method="grpo", given=True, **theirs),
     ]
 
 
@@ -142,6 +156,11 @@ def _work(part: Part, sender: Connection) -> None:
 
 
 Results = Mapping[str, Mapping[str, Any]]
+_SAME_LOSS: Final = (
+    ("dpo", "dpo by TRL"),
+    ("dpo, few pairs", "dpo, few pairs, CPU"),
+    ("grpo, given answers", "grpo, given answers, by TRL"),
+)
 
 
 def checks(found: Results) -> dict[str, bool]:
@@ -154,7 +173,7 @@ def checks(found: Results) -> dict[str, bool]:
         made[f"embedding: cosine ≥ {COSINE}"] = found["embedding"]["least_cosine"] >= COSINE
     if "largest_difference" in found["ifd"]:
         made[f"ifd: losses within {LOSS:g}"] = found["ifd"]["largest_difference"] <= LOSS
-    for name, other in (("dpo", "dpo by TRL"), ("dpo, few pairs", "dpo, few pairs, CPU")):
+    for name, other in _SAME_LOSS:
         if all("losses" in found[one] for one in (name, other)):
             sides = zip(found[name]["losses"], found[other]["losses"], strict=True)
             gap = max(abs(one - two) for one, two in sides)
@@ -172,7 +191,8 @@ def table(asked: Sequence[Part], found: Results) -> Iterator[str]:
         if "why" in facts:
             yield f"| {part.name} | | not measured: {facts['why']} | | | | |"
         elif part.name != "limits":
-            rows = part.options.get("rows", part.options.get("pairs", 0))
+            asks = part.options
+            rows = asks.get("rows") or asks.get("pairs") or asks["prompts"] * asks["answers"]
             cells = (f"{rows:,}", f"{facts['wall']:.2f}", *_rates(part, facts, limits))
             memory = f"{facts['gpu_mb']:,.0f}" if "gpu_mb" in facts else ""
             yield f"| {' | '.join((part.name, *cells, memory))} |"

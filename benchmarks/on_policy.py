@@ -97,7 +97,9 @@ def differences(method: str, own: Any, other: Any, longest: int) -> dict[str, fl
         "advantages": _largest(own["advantages"], other["advantages"]),
         "gradient": max(abs(times * one - two) for one, two in gradients) / norm,
     }
-    return found if method == "rloo" else {**found, "loss": abs(own["loss"] - other["loss"])}
+    return (
+        found if method == "rloo" else {**found, "loss": _largest(own["losses"], other["losses"])}
+    )
 
 
 def _largest(some: Sequence[float], others: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,11 +36,12 @@ def work(options: Options) -> Facts:
 
 
 class _Notes:
-    """CPU seconds of rollouts, and the first step's advantages, loss and gradient."""
+    """Seconds of rollouts, and the first step's advantages, loss and gradient."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.seconds: list[float] = []
+        self.cpu: list[float] = []
+        self.wall: list[float] = []
         self.tokens: list[int] = []
         self.advantages: list[float] = []
         self.losses: list[float] = []
@@ -48,11 +50,14 @@ class _Notes:
 
     def rollout(self, make: Callable[[], Any]) -> Any:
         """What ``make`` returns, timed."""
-        before = cpu_seconds()
+        if on_gpu(self.options):
+            torch.cuda.synchronize()  # the update before it
+        cpu, wall = cpu_seconds(), time.perf_counter()
         made = make()
         if on_gpu(self.options):
             torch.cuda.synchronize()
-        self.seconds.append(cpu_seconds() - before)
+        self.cpu.append(cpu_seconds() - cpu)
+        self.wall.append(time.perf_counter() - wall)
         return made
 
     def loss(self, one: torch.Tensor) -> None:
@@ -85,11 +90,13 @@ def _measured(trainer: Any, notes: _Notes) -> Facts:
     facts["extra_mb"] = peak_mb() - before
     if on_gpu(options):
         facts["gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    facts["rollout_cpu"] = sum(notes.seconds) / len(notes.seconds)
-    facts["update_cpu"] = (facts["cpu"] - sum(notes.seconds)) / options["rollouts"]
+    for kind in ("cpu", "wall"):  # of one rollout; ours makes one more after the last update
+        used: list[float] = getattr(notes, kind)
+        rollout, update = sum(used) / len(used), (facts[kind] - sum(used)) / options["rollouts"]
+        facts |= {f"rollout_{kind}": rollout, f"update_{kind}": update, kind: rollout + update}
     facts["tokens"] = sum(notes.tokens) / len(notes.tokens)  # of the answers of a rollout
     facts["advantages"], facts["gradient"] = notes.advantages, notes.gradient
-    facts["loss"] = sum(notes.losses)
+    facts["losses"] = [sum(notes.losses)]
     return facts
 
 

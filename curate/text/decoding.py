@@ -45,7 +45,7 @@ def decode(
     batch.repeat([number[tuple(prompt)] for prompt in prompts], limit)
     device = policy.device
     rows = torch.arange(len(prompts), device=device)
-    last = torch.tensor(sorted(ends), device=device)
+    last = torch.tensor(sorted(ends), dtype=torch.long, device=device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     written = torch.full((len(prompts), limit), pad, device=device)
     for step in range(limit):

@@ -67,7 +67,7 @@ def test_every_part_runs_on_the_cpu_and_agrees(
     words = ["--cpu", "--scale", "0.01", "--minutes", "40", "--out", str(out)]
     assert gpu.main(words) == 0, capsys.readouterr().out
     figures = json.loads(out.read_bytes())
-    assert len(figures["checks"]) == 6
+    assert len(figures["checks"]) == 7
     assert all(figures["checks"].values())
     assert "not measured" not in capsys.readouterr().out
 
