@@ -11,11 +11,14 @@ _WEIGHTS = "finetune/rl/importance.py"
 _SERVER = "finetune/rl/rollouts/server.py"
 _ADAPTERS = "finetune/models/adapters.py"
 _MODEL = "finetune/rl/model.py"
+_DECODING = "curate/text/decoding.py"
+_SAMPLING = "curate/text/sampling.py"
 
 ORDER = "tests/finetune/test_curriculum.py"
 ROLLOUTS = "tests/finetune/test_rollouts.py"
 BASE = "tests/finetune/test_backbone.py"
 RATES = "tests/curate/test_pass_rate.py tests/curate/test_lim.py"
+DECODING = "tests/curate/test_decoding.py"
 
 _OF_ORDERS = (
     Mutation(
@@ -136,6 +139,43 @@ _OF_ROLLOUTS = (
         ROLLOUTS,
     ),
 )
+_OF_DECODING = (
+    Mutation(
+        "sampled after the keys of another prompt",
+        _DECODING,
+        "batch.repeat([number[tuple(prompt)] for prompt in prompts], limit)",
+        "batch.repeat([0 for prompt in prompts], limit)",
+        DECODING,
+    ),
+    Mutation(
+        "sampled at positions that count padding",
+        _DECODING,
+        "self.lengths = there.sum(1)",
+        "self.lengths = there.sum(1).amax().expand(len(there))",
+        DECODING,
+    ),
+    Mutation(
+        "sampled with the keys of a row that has ended",
+        _DECODING,
+        "            layer.keep(rows)",
+        "            layer.keep(torch.arange(len(rows)))",
+        DECODING,
+    ),
+    Mutation(
+        "sampled by the random numbers of another row",
+        _SAMPLING,
+        "uniform[rows, step]",
+        "uniform[: len(rows), step]",
+        DECODING,
+    ),
+    Mutation(
+        "sampled without the temperature",
+        _SAMPLING,
+        "mass /= temperature",
+        "mass /= 1",
+        DECODING,
+    ),
+)
 _OF_ADAPTERS = (
     Mutation(
         "the reference under the policy's adapter",
@@ -204,4 +244,4 @@ _OF_RATES = (
     ),
 )
 
-DRAWS = (*_OF_ORDERS, *_OF_ROLLOUTS, *_OF_ADAPTERS, *_OF_RATES)
+DRAWS = (*_OF_ORDERS, *_OF_ROLLOUTS, *_OF_DECODING, *_OF_ADAPTERS, *_OF_RATES)
