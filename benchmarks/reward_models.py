@@ -78,7 +78,7 @@ def read(path: Path, answers: Answers) -> Pairs:
     """The judgements without draws; texts that are blank or the same are left out."""
     models: dict[str, int] = {}
     rows = []
-    for line in _lines(path):
+    for line in read_lines(path):
         row = orjson.loads(line)
         first, second = row["response_1"], row["response_2"]
         if row["preference"] not in (1, 2) or first == second:
@@ -91,7 +91,8 @@ def read(path: Path, answers: Answers) -> Pairs:
     return Pairs(*map(np.array, zip(*rows, strict=True)))
 
 
-def _lines(path: Path) -> list[bytes]:
+def read_lines(path: Path) -> list[bytes]:
+    """The lines of a file, plain or under zstd."""
     held = path.read_bytes()
     if path.suffix == ".zst":
         import zstandard
@@ -394,7 +395,7 @@ def main(words: Sequence[str] | None = None) -> None:
     good = [(texts[at], texts[worse][1], prompt) for at, worse, prompt in _good(pairs, train)]
     more = list(spoiled(good))
     extra = [(answers(q, a), answers(q, b), prompt, -1, True) for _, q, a, b, prompt in more]
-    made = list(made_pairs([orjson.loads(line) for line in _lines(asked.asked)]))
+    made = list(made_pairs([orjson.loads(line) for line in read_lines(asked.asked)]))
     tried = [
         (answers(q, good), answers(q, bad), at, -1, True)
         for at, (_, q, good, bad) in enumerate(made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-__all__ = ["SAME", "TOO_LONG", "Scored", "encode_scored", "shortened"]
+__all__ = ["SAME", "TOO_LONG", "Scored", "answer_starts", "encode_scored", "shortened"]
 
 TOO_LONG: Final = "answer_over_max_length"
 SAME: Final = "same_within_max_length"
@@ -56,6 +56,30 @@ def encode_scored(
     first = {tokenizer.bos_token_id, tokenizer.cls_token_id}
     for at, prompt in zip(long, asked, strict=True):
         found[at] = shortened(whole[at], _shared(whole[at], prompt), max_length, first)
+    return found
+
+
+def answer_starts(
+    tokenizer: Any,
+    rows: Sequence[Mapping[str, Any]],
+    texts: Sequence[tuple[Sequence[int], int]],
+) -> list[int]:
+    """Where the answer begins in each of ``texts``: ids, and how many of the prompt were left out.
+
+    The header of its turn is a part of the answer, as it is there.
+    """
+    from siftune.curate.chat.encoding import encode_unmasked
+
+    asked = encode_unmasked(
+        tokenizer,
+        [row["prompt"] for row in rows],
+        [row.get("tools") for row in rows],
+        [str(row.get("id")) for row in rows],
+    )
+    first, found = {tokenizer.bos_token_id, tokenizer.cls_token_id}, []
+    for (ids, cut), prompt in zip(texts, asked, strict=True):
+        head = int(cut > 0 and bool(ids) and ids[0] in first)  # it stays, see `shortened`
+        found.append(head + _shared(ids[head:], prompt[head + cut :]))
     return found
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from siftune.curate.models.model_config import longest_input
 from siftune.finetune.data import training_rows
+from siftune.finetune.data.prompt_truncation import answer_starts
 from siftune.finetune.evaluation.pair_accuracy import (
     accuracy,
     encode_sides,
@@ -49,9 +50,13 @@ def pairs_with_limits(
     if known is None:
         found = scored_pairs(*given, on_bad=on_bad, source=source)
     else:
-        with recorded_states(model) as states:
+        texts = _texts(model, tokenizer, table)
+        starts = dict(one for two in texts.values() for one in two)
+        with recorded_states(model, starts, known.distance) as far:
             found = scored_pairs(*given, on_bad=on_bad, source=source)
-        _add_distances(found, known, states, model, tokenizer, table)
+        for row in found:
+            if row["correct"] is not None:
+                row |= _distances(known, [far[ids] for ids, _ in texts[row["id"]]])
     for row in found:
         if calibration is not None and row["correct"] is not None:
             gap = row["reward_chosen"] - row["reward_rejected"]
@@ -76,21 +81,24 @@ def _calibration_of(folder: Path) -> PairCalibration | None:
     return PairCalibration.of(facts) if isinstance(facts, dict) else None
 
 
-def _add_distances(
-    found: Sequence[dict[str, Any]],
-    known: KnownAnswers,
-    states: Mapping[tuple[int, ...], Any],
-    model: Any,
-    tokenizer: Any,
-    table: pl.DataFrame,
-) -> None:
-    scored = {row["id"]: row for row in found if row["correct"] is not None}
-    rows = training_rows.to_pairs(table.filter(pl.col("id").is_in(list(scored))))
-    both = encode_sides(tokenizer, rows, longest_input(model.config, tokenizer))
-    for row, sides in zip(rows, both, strict=True):
-        far = known.distance([states[tuple(one.ids)] for one in sides])
-        for side, distance, unlike in zip(_SIDES, far, known.is_unknown(far), strict=True):
-            scored[row["id"]] |= {
-                f"distance_{side}": float(distance),
-                f"unlike_{side}": bool(unlike),
-            }
+def _texts(
+    model: Any, tokenizer: Any, table: pl.DataFrame
+) -> dict[str, list[tuple[tuple[int, ...], int]]]:
+    """By id of a pair: the token ids of both sides, each with where the answer begins."""
+    empty = training_rows.bad_rows(table)
+    rows = training_rows.to_pairs(table.join(empty, on="id", how="anti", maintain_order="left"))
+    sides = list(
+        zip(*encode_sides(tokenizer, rows, longest_input(model.config, tokenizer)), strict=True)
+    )
+    starts = [answer_starts(tokenizer, rows, side) for side in sides]
+    return {
+        row["id"]: [(tuple(text.ids), start) for text, start in own]
+        for row, *own in zip(rows, *map(zip, sides, starts), strict=True)
+    }
+
+
+def _distances(known: KnownAnswers, far: Sequence[float]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for side, distance, unlike in zip(_SIDES, far, known.is_unknown(far), strict=True):
+        found |= {f"distance_{side}": distance, f"unlike_{side}": bool(unlike)}
+    return found

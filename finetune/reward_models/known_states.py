@@ -1,136 +1,132 @@
-"""Distance of a hidden state from those of the answers that a reward model was trained on."""
+"""Distance of an answer from those that a reward model was trained on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.intervals import Floats
+from siftune.finetune.reward_models.token_bigrams import TokenBigrams
+from siftune.finetune.reward_models.token_states import TokenStates
 
-__all__ = ["FILE", "KnownAnswers", "KnownStates", "load_known_states"]
+__all__ = ["FILE", "KnownAnswers", "load_known_states"]
 
 FILE: Final = "known_states.safetensors"
-"""Beside a reward model's weights: what `KnownAnswers` holds, in float32."""
+"""Beside a reward model's weights: what `KnownAnswers` holds."""
 _LEAST: Final = 20
-_BLOCKS: Final = ("content", "order")
-_VALUES: Final = ("mean", "directions", "scales", "limits")
-
-
-@dataclass(frozen=True)
-class KnownStates:
-    """Mahalanobis distance to the training answers, and the distance above which one is unknown.
-
-    ``d(s)² = (s - μ)ᵀ Σ⁻¹ (s - μ) / H`` (Lee et al. 2018, arXiv:1807.03888, equation 2, with one
-    class), so that a training answer has a distance of about 1. Σ is shrunk to a multiple of the
-    identity by as much as Ledoit and Wolf 2004 (equation 14) estimate; it has a rank of at most the
-    number of training answers, so ``directions`` (H, D) are kept with a scale for each and one for
-    all the rest. ``threshold`` is a quantile of held-out answers that had no part in the fit.
-    """
-
-    mean: Floats  # (H,)
-    directions: Floats  # (H, D), orthonormal
-    scales: Floats  # (D + 1,): standard deviation along each, and along any other direction
-    threshold: float
-    false_flags: float  # expected share of answers like the held-out ones above the threshold
-
-    @classmethod
-    def fit(cls, states: Floats, held_out: Floats, quantile: float = 0.99) -> KnownStates:
-        """Fit to ``states`` (answers, H) of training; the threshold is set on ``held_out``.
-
-        It is the smallest held-out distance that at most ``1 - quantile`` of new answers of the
-        same kind exceed in expectation (split conformal prediction, Vovk et al. 2005); with fewer
-        than ``1 / (1 - quantile)`` held-out answers it is the largest of them.
-
-        Raises:
-            UsageError: fewer than 20 states of either kind.
-        """
-        if min(len(states), len(held_out)) < _LEAST:
-            raise UsageError(
-                f"expected {_LEAST} answers to fit and {_LEAST} held-out ones, got {len(states)} "
-                f"and {len(held_out)}"
-            )
-        mean = states.mean(0)
-        centred = (states - mean).astype(float)
-        values, directions = _principal(centred)
-        share, average = _shrinkage(centred, values)
-        kept = values > 1e-12 * max(values.max(), 1e-300)
-        inside = np.sqrt((1 - share) * values[kept] + share * average)
-        rest = math.sqrt(max(share * average, 1e-12 * average, 1e-30))
-        unset = cls(mean, directions[:, kept], np.append(inside, rest), math.inf, 0.0)
-        threshold, flags = _conformal(unset.distance(held_out), quantile)
-        return cls(mean, unset.directions, unset.scales, threshold, flags)
-
-    def distance(self, states: npt.ArrayLike) -> Floats:
-        """The distance of each of ``states`` (rows, H)."""
-        away = np.asarray(states, float) - self.mean
-        along = away @ self.directions
-        rest = np.maximum((away**2).sum(1) - (along**2).sum(1), 0.0)
-        squared = ((along / self.scales[:-1]) ** 2).sum(1) + rest / self.scales[-1] ** 2
-        found: Floats = np.sqrt(squared / len(self.mean))
-        return found
-
-    @property
-    def arrays(self) -> dict[str, Floats]:
-        """All numbers by name."""
-        limits = np.array([self.threshold, self.false_flags])
-        return dict(zip(_VALUES, (self.mean, self.directions, self.scales, limits), strict=True))
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, Floats]) -> KnownStates:
-        """The states whose `arrays` these are.
-
-        Raises:
-            ValueError: the arrays do not fit together.
-        """
-        mean, directions, scales, limits = (arrays[name] for name in _VALUES)
-        whole = directions.shape == (len(mean), len(scales) - 1) and (scales > 0).all()
-        if not whole or not all(np.isfinite(value).all() for value in arrays.values()):
-            raise ValueError("its arrays do not fit together")
-        return cls(mean, directions, scales, *map(float, limits))
+_FOLDS: Final = 5
+_NUMBERS: Final = ("mean", "between", "within", "usual")
+_QUANTILE: Final = 0.99
+States = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class KnownAnswers:
-    """Distances of two parts of a state, by the larger one: ``content`` and ``order``.
+    """Four numbers of an answer, each in units of what is usual: the largest is the distance.
 
-    ``content`` are the first columns (the mean state of a middle layer, far for another language),
-    ``order`` the others (how alike neighbouring tokens are in each layer, far for shuffled words).
-    Each distance is divided by its own threshold, so a training answer is below about 1.
+    Each is a mean over the answer's n tokens: surprise and order of its ids (`TokenBigrams`), and
+    how far its states are and how badly their neighbours predict them (`TokenStates`). The first
+    and the third are large in another language, the second and the fourth for words in disorder.
+    With m the mean of one of them
+
+        z = (m - μ) / √(B + W / n) / q
+
+    where B is the variance of answers and W that of tokens within one (random effects), so that a
+    short answer, whose mean is noisy, is no farther than a long one; q is the 99 % quantile of
+    (m - μ) / √(B + W / n). All are those of training answers under counts and a regression without
+    their prompts (five folds). The distance is the largest z, or 0: about 1 is the border.
+
+    ``threshold`` is the distance that at most 1 % of new answers of the training's kind exceed in
+    expectation: a quantile over held-out answers, which have no part in anything else (split
+    conformal prediction, Vovk et al. 2005). As it is one of the largest z, it holds for all four
+    together.
     """
 
-    content: KnownStates
-    order: KnownStates
-    threshold: float
-    false_flags: float
+    bigrams: TokenBigrams
+    states: TokenStates
+    mean: Floats  # (4,) μ
+    between: Floats  # (4,) B
+    within: Floats  # (4,) W
+    usual: Floats  # (4,) q
+    threshold: float = math.inf
+    false_flags: float = 0.0  # expected share of answers like the held-out ones above it
 
     @classmethod
     def fit(
-        cls, states: Floats, held_out: Floats, width: int, quantile: float = 0.99
+        cls,
+        ids: Sequence[Sequence[int]],
+        states: Sequence[States],
+        prompts: Sequence[str],
+        vocabulary: int,
     ) -> KnownAnswers:
-        """Fit to states (answers, width + layers); see `KnownStates.fit`.
+        """Fit to ids of answers to ``prompts``, and to the states (tokens, H) of the first of them.
+
+        It has no threshold yet, see `with_threshold`.
 
         Raises:
-            UsageError: fewer than 20 states of either kind.
+            UsageError: fewer than 20 answers have states, or they are to fewer than 5 prompts.
         """
-        content = KnownStates.fit(states[:, :width], held_out[:, :width], quantile)
-        order = KnownStates.fit(states[:, width:], held_out[:, width:], quantile)
-        unset = cls(content, order, math.inf, 0.0)
-        threshold, flags = _conformal(unset.distance(held_out), quantile)
-        return cls(content, order, threshold, flags)
+        some = set(prompts[: len(states)])
+        if len(states) < _LEAST or len(some) < _FOLDS:
+            raise UsageError(
+                f"expected {_LEAST} training answers to {_FOLDS} prompts at least, got "
+                f"{len(states)} to {len(some)}"
+            )
+        of = {prompt: at % _FOLDS for at, prompt in enumerate(sorted(some))}
+        folds = [of.get(prompt, -1) for prompt in prompts]
+        of_states, *without = TokenStates.fit(states, folds[: len(states)])
+        others = [
+            TokenBigrams.fit(
+                [one for one, own in zip(ids, folds, strict=True) if own != fold], vocabulary
+            )
+            for fold in range(_FOLDS)
+        ]
+        values = [
+            _values(others[fold], without[fold], one, state)
+            for one, state, fold in zip(ids, states, folds, strict=False)
+        ]
+        counts = np.array([len(one) for one in values])
+        means = np.array([one.mean(0) for one in values])
+        mean, between, within = _effects(values, means, counts)
+        z = (means - mean) / np.sqrt(between + within / counts[:, None])
+        usual = np.maximum(np.quantile(z, _QUANTILE, axis=0), 1.0)
+        four = np.array([mean, between, within, usual], np.float32).astype(float)
+        return cls(TokenBigrams.fit(ids, vocabulary), of_states, four[0], four[1], four[2], four[3])
 
-    def distance(self, states: npt.ArrayLike) -> Floats:
-        """The larger of both distances, each over its threshold, of each of ``states``."""
-        given, width = np.asarray(states, float), len(self.content.mean)
-        parts = ((self.content, given[:, :width]), (self.order, given[:, width:]))
-        found: Floats = np.max([one.distance(x) / one.threshold for one, x in parts], axis=0)
-        return found
+    def with_threshold(
+        self, held_out: Sequence[float], quantile: float = _QUANTILE
+    ) -> KnownAnswers:
+        """The same with a threshold, from the distances of held-out answers.
+
+        With fewer than ``1 / (1 - quantile)`` of them it is their largest.
+
+        Raises:
+            UsageError: there are fewer than 20.
+        """
+        if len(held_out) < _LEAST:
+            raise UsageError(f"expected {_LEAST} held-out answers at least, got {len(held_out)}")
+        rank = min(len(held_out), math.ceil((len(held_out) + 1) * quantile))
+        threshold = float(np.sort(held_out)[rank - 1])
+        return replace(self, threshold=threshold, false_flags=1 - rank / (len(held_out) + 1))
+
+    def distance(self, ids: Sequence[int], states: States) -> float:
+        """The distance of an answer with token ``ids`` and their ``states``; nan without tokens."""
+        if not len(ids):
+            return math.nan
+        return max(0.0, float(self.parts(ids, states).max()))
+
+    def parts(self, ids: Sequence[int], states: States) -> Floats:
+        """(4,): z of the surprise, the order, the states' distance, and their neighbours."""
+        means = _values(self.bigrams, self.states, ids, states).mean(0)
+        found: Floats = (means - self.mean) / np.sqrt(self.between + self.within / len(ids))
+        return found / self.usual
 
     def is_unknown(self, distances: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each distance is above the threshold."""
@@ -140,11 +136,10 @@ class KnownAnswers:
         """Write the file beside a model."""
         from safetensors.numpy import save_file
 
-        held = {"limits": np.array([self.threshold, self.false_flags])}
-        for block in _BLOCKS:
-            held |= {f"{block}_{k}": v for k, v in getattr(self, block).arrays.items()}
-        plain = {name: np.ascontiguousarray(value, np.float32) for name, value in held.items()}
-        save_file(plain, folder / FILE)
+        own = {name: getattr(self, name).astype(np.float32) for name in _NUMBERS}
+        limits = {"limits": np.array([self.threshold, self.false_flags])}
+        held = own | limits | _named("bigrams", self.bigrams) | _named("states", self.states)
+        save_file({k: np.ascontiguousarray(v) for k, v in held.items()}, folder / FILE)
 
 
 def load_known_states(folder: str | Path) -> KnownAnswers | None:
@@ -160,37 +155,41 @@ def load_known_states(folder: str | Path) -> KnownAnswers | None:
     if not path.is_file():
         return None
     try:
-        held = {name: value.astype(float) for name, value in load_file(path).items()}
-        content, order = (
-            KnownStates.of({name: held[f"{block}_{name}"] for name in _VALUES}) for block in _BLOCKS
-        )
+        held = load_file(path)
+        bigrams = TokenBigrams.of(_part(held, "bigrams"))
+        states = TokenStates.of(_part(held, "states"))
+        numbers = [held[name].astype(float) for name in _NUMBERS]
+        if any(one.shape != (4,) or not np.isfinite(one).all() for one in numbers):
+            raise ValueError("its numbers do not fit together")
+        mean, between, within, usual = numbers
         threshold, flags = map(float, held["limits"])
     except (KeyError, ValueError, OSError, SafetensorError) as error:
-        raise UsageError(f"{path} is damaged ({error}): train the reward model again") from None
-    return KnownAnswers(content, order, threshold, flags)
+        raise UsageError(
+            f"{path} is damaged or of an older version ({error}): train the reward model again"
+        ) from None
+    return KnownAnswers(bigrams, states, mean, between, within, usual, threshold, flags)
 
 
-def _conformal(distances: Floats, quantile: float) -> tuple[float, float]:
-    """The threshold of split conformal prediction, and the share that exceeds it in expectation."""
-    far = np.sort(distances)
-    rank = min(len(far), math.ceil((len(far) + 1) * quantile))
-    return float(far[rank - 1]), 1 - rank / (len(far) + 1)
+def _named(part: str, kept: TokenBigrams | TokenStates) -> dict[str, Any]:
+    return {f"{part}_{name}": value for name, value in kept.arrays.items()}
 
 
-def _principal(centred: Floats) -> tuple[Floats, Floats]:
-    """Variances along the principal directions, and these (H, D)."""
-    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
-    return singular**2 / len(centred), rows.T
+def _part(held: Mapping[str, Any], part: str) -> dict[str, Any]:
+    start = f"{part}_"
+    return {k.removeprefix(start): value for k, value in held.items() if k.startswith(start)}
 
 
-def _shrinkage(centred: Floats, values: Floats) -> tuple[float, float]:
-    """The weight of the identity in the covariance, and the mean variance that multiplies it.
+def _values(bigrams: TokenBigrams, of: TokenStates, ids: Sequence[int], states: States) -> Floats:
+    """(tokens, 4): the numbers of each token."""
+    return np.hstack([bigrams.values(ids), of.values(states)])
 
-    Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
-    """
-    count, width = centred.shape
-    average = float(values.sum() / width)
-    square = float((values**2).sum())  # of the covariance's Frobenius norm
-    apart = square - width * average**2
-    noise = (float(((centred**2).sum(1) ** 2).sum()) / count - square) / count
-    return (min(1.0, noise / apart) if apart > 0 else 1.0), average
+
+def _effects(
+    values: Sequence[Floats], means: Floats, counts: npt.NDArray[Any]
+) -> tuple[Floats, Floats, Floats]:
+    """The mean of answers, their variance without that of their tokens, and the latter (4,)."""
+    inside = sum((((one - one.mean(0)) ** 2).sum(0) for one in values), np.zeros(means.shape[1]))
+    within = inside / max((counts - 1).sum(), 1)
+    spread = means.var(0)
+    between = np.maximum(spread - within * (1 / counts).mean(), 1e-3 * spread + 1e-9)
+    return means.mean(0), between, within

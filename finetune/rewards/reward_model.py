@@ -12,6 +12,7 @@ from siftune.curate.core.ranges import Count
 from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import Precision
 from siftune.finetune.core.scored import EMPTY, TOO_LONG, UNKNOWN, Scored
+from siftune.finetune.data.prompt_truncation import answer_starts
 from siftune.finetune.reward_models.head_states import scores_and_states
 from siftune.finetune.reward_models.known_states import FILE, KnownAnswers, load_known_states
 
@@ -33,8 +34,9 @@ class RewardModel:
     ``bf16``, ``fp32``, or ``auto``, bf16 where the processor multiplies it.
 
     A score of an answer unlike all that the model was trained on is an extrapolation. With
-    ``abstain`` such an answer has none: one whose state is farther from those of the training
-    answers than all but 1 % of held-out ones (`known_states`). `scored` gives the distances, too.
+    ``abstain`` such an answer has none: one that is farther from the training answers than all but
+    1 % of held-out ones (`known_states`: in another language, or words in disorder). `scored` gives
+    the distances, too.
 
     Options:
         model: Folder of the reward model.
@@ -95,15 +97,26 @@ class RewardModel:
         found = [Scored(None, TOO_LONG if tokens else EMPTY) for tokens in ids]
         fits = [at for at, tokens in enumerate(ids) if 0 < len(tokens) <= self._limit]
         model, tokenizer = self._parts if fits else (None, None)
-        texts = [ids[at] for at in fits]
-        scores, hidden = scores_and_states(model, tokenizer, texts, self.batch_size, states=states)
-        far: Sequence[float | None] = [None] * len(fits)
+        texts, far = [ids[at] for at in fits], [math.nan] * len(fits)
         if states and fits:
             assert self._known is not None
-            far = self._known.distance(hidden).tolist()
+            starts = self._starts([rows[at] for at in fits], texts)
+            scores, far = scores_and_states(
+                model, tokenizer, texts, self.batch_size, starts=starts, read=self._known.distance
+            )
+        else:
+            scores, _ = scores_and_states(model, tokenizer, texts, self.batch_size)
         for at, score, distance in zip(fits, scores.tolist(), far, strict=True):
-            found[at] = self._one(self.scale * score + self.shift, distance)
+            known = None if math.isnan(distance) else distance
+            found[at] = self._one(self.scale * score + self.shift, known)
         return found
+
+    def _starts(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[list[int]]) -> list[int]:
+        """Where each answer begins."""
+        asked = [
+            {**row, "prompt": prompt} for row, prompt in zip(rows, self._prompts(rows), strict=True)
+        ]
+        return answer_starts(self._parts[1], asked, [(one, 0) for one in texts])
 
     def _one(self, score: float, distance: float | None) -> Scored:
         known = self._known if self.abstain else None
@@ -140,14 +153,9 @@ class RewardModel:
         from siftune.finetune.data.tool_checks import check_calls
 
         tokenizer = self._parts[1]
-        prompts: Sequence[Any] = [row["prompt"] for row in rows]
-        if self._domains is not None:
-            fields = [{**(row.get("extra") or {}), **row} for row in rows]
-            known = [one.get(self._domains.domain) for one in fields]
-            prompts = [self._domains.turns(*one) for one in zip(prompts, known, strict=True)]
         chats = [
             [*prompt, {"role": "assistant", "content": said}]
-            for said, prompt in zip(completions, prompts, strict=True)
+            for said, prompt in zip(completions, self._prompts(rows), strict=True)
         ]
         asked = [row for row in rows if row.get("tools") or any(map(_has_calls, row["prompt"]))]
         found = check_calls(tokenizer, asked, learned=False)
@@ -156,6 +164,15 @@ class RewardModel:
         ids = [str(row.get("id", at)) for at, row in enumerate(rows)]
         finished = [bool(row.get("finished", True)) for row in rows]
         return encode_unmasked(tokenizer, chats, tools, ids, finished)
+
+    def _prompts(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The turns before each completion, with the system prompt of its domain."""
+        prompts = [row["prompt"] for row in rows]
+        if self._domains is None:
+            return prompts
+        fields = [{**(row.get("extra") or {}), **row} for row in rows]
+        known = [one.get(self._domains.domain) for one in fields]
+        return [self._domains.turns(*one) for one in zip(prompts, known, strict=True)]
 
     @cached_property
     def _known(self) -> KnownAnswers | None:

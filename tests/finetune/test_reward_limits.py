@@ -1,4 +1,4 @@
-"""Calibration, known states and ensembles of reward models, and the coverage of prompts."""
+"""Calibration, abstaining and ensembles of reward models, and the coverage of prompts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.judge_stats.intervals import NotEstimableError
 from siftune.finetune.core.scored import UNKNOWN, Scored
 from siftune.finetune.models.loading import read_facts
-from siftune.finetune.reward_models.known_states import (
-    FILE,
-    KnownAnswers,
-    KnownStates,
-    load_known_states,
-)
+from siftune.finetune.reward_models.known_states import FILE
 from siftune.finetune.reward_models.members import members_of
 from siftune.finetune.reward_models.pair_calibration import (
     PairCalibration,
@@ -81,64 +76,6 @@ def test_what_cannot_be_calibrated_is_said() -> None:
     assert pair_probability([1e9, -1e9]).tolist() == pytest.approx([1, 0])
     assert np.isnan(expected_calibration_error([]))
     assert expected_calibration_error([0.5, 0.5]) == 0  # ties: confidence ½, half right
-
-
-def ledoit_wolf(states: np.ndarray) -> np.ndarray:
-    """The covariance of Ledoit and Wolf 2004, equations 12 to 16, with whole matrices."""
-    x = states - states.mean(0)
-    n, p = x.shape
-    sample = x.T @ x / n
-    m = np.trace(sample) / p
-    d2 = ((sample - m * np.eye(p)) ** 2).sum() / p
-    b2 = sum(((np.outer(one, one) - sample) ** 2).sum() / p for one in x) / n**2
-    b2 = min(b2, d2)
-    mixed: np.ndarray = b2 / d2 * m * np.eye(p) + (d2 - b2) / d2 * sample
-    return mixed
-
-
-@pytest.mark.parametrize("count", [30, 90])  # fewer and more states than their width
-def test_the_distance_is_that_of_the_shrunk_covariance(count: int) -> None:
-    source = np.random.default_rng(0)
-    states = source.normal(size=(count, 50)) * np.linspace(0.2, 3, 50) + 5
-    other = source.normal(size=(120, 50)) * np.linspace(0.2, 3, 50) + 5
-    found = KnownStates.fit(states, other)
-    matrix = ledoit_wolf(states)
-    away = other - states.mean(0)
-    expected = np.sqrt(np.einsum("ij,jk,ik->i", away, np.linalg.inv(matrix), away) / 50)
-    np.testing.assert_allclose(found.distance(other), expected, rtol=1e-8)
-    # of 121 answers of one kind the 120th by distance: ceil(121 · .99) = 120
-    assert found.threshold == pytest.approx(expected.max())
-    assert found.false_flags == pytest.approx(1 / 121)
-    assert KnownStates.fit(states, other, 0.9).threshold == pytest.approx(np.sort(expected)[108])
-    assert (found.distance(other + 9) > found.threshold).all()
-    both = KnownAnswers.fit(states, other, 30)
-    parts = (
-        KnownStates.fit(states[:, :30], other[:, :30]),
-        KnownStates.fit(states[:, 30:], other[:, 30:]),
-    )
-    far = [
-        one.distance(x) / one.threshold
-        for one, x in zip(parts, (other[:, :30], other[:, 30:]), strict=True)
-    ]
-    np.testing.assert_allclose(both.distance(other), np.maximum(*far))
-    for column in (0, 45):  # far in one part alone
-        assert both.is_unknown(both.distance(states + 40 * np.eye(50)[column])).all()
-
-
-def test_states_are_read_as_written_and_damage_is_named(tmp_path: Path) -> None:
-    source = np.random.default_rng(0)
-    found = KnownAnswers.fit(*source.normal(size=(2, 40, 8)), width=5)
-    found.save(tmp_path)
-    again = load_known_states(tmp_path)
-    assert again is not None
-    states = source.normal(size=(5, 8))
-    np.testing.assert_allclose(again.distance(states), found.distance(states), rtol=1e-5)
-    assert again.threshold == pytest.approx(found.threshold)
-    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-9])
-    with pytest.raises(UsageError, match=f"{FILE} is damaged"):
-        load_known_states(tmp_path)
-    with pytest.raises(UsageError, match="20 answers to fit and 20 held-out ones, got 5 and 5"):
-        KnownStates.fit(states, states)
 
 
 SAYING = ["sit", "look", "say hello", "name", "answer"]

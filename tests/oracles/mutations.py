@@ -23,6 +23,7 @@ from siftune.curate.core import registry
 from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
 from tests.oracles.bugs_draws import DRAWS
+from tests.oracles.bugs_known_answers import KNOWN_ANSWERS
 from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
@@ -52,6 +53,7 @@ MUTATIONS = (
     *RL_LOOP,
     *DRAWS,
     *REWARDS,
+    *KNOWN_ANSWERS,
     *RUN_REWARDS,
     *TEXT_REWARDS,
     *_own(),

@@ -7,12 +7,15 @@ import pytest
 from tests.oracles.bugs import PAIRS
 from tests.oracles.bugs_answers import ANSWERS
 from tests.oracles.bugs_draws import DRAWS
+from tests.oracles.bugs_known_answers import KNOWN_ANSWERS
 from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
 from tests.oracles.bugs_run_rewards import RUN_REWARDS
 from tests.oracles.bugs_text_rewards import TEXT_REWARDS
 from tests.oracles.mutations import MUTATIONS, ROOT, known
+
+OF_REWARDS = (RUN_REWARDS, TEXT_REWARDS)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.bug)
@@ -33,7 +36,8 @@ def test_the_kill_table_names_every_bug_and_the_test_that_caught_it():
     found = known()
     listed = {
         one.bug
-        for one in (*PAIRS, *ANSWERS, *RL, *RL_LOOP, *DRAWS, *REWARDS, *RUN_REWARDS, *TEXT_REWARDS)
+        for group in (PAIRS, ANSWERS, RL, RL_LOOP, DRAWS, REWARDS, KNOWN_ANSWERS, *OF_REWARDS)
+        for one in group
     }  # those in test files of losses come with them
     assert listed <= found.keys(), "run: python -m tests.oracles.mutations"
     assert found.keys() <= {one.bug for one in MUTATIONS}
