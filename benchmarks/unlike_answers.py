@@ -1,12 +1,17 @@
 """Distance of answers from a reward model's training: AUROC on shuffled and foreign ones.
 
-`python -m benchmarks.unlike_answers --pairs FILE --cache FOLDER` trains a reward model for each
-seed on pairs of prompts with an odd number (AlpacaEval's layout), and looks at answers of 40 to 700
+`python -m benchmarks.unlike_answers --pairs FILE --cache FOLDER` takes pairs of prompts with an odd
+number (AlpacaEval's layout) for each seed, and keeps of their answers what a reward model keeps;
+the threshold is set by the answers to 35 % of these prompts. It looks at answers of 40 to 700
 characters to the other prompts, and to those of other files (`--others`: conversation trees, rows
 with instruction and output): as they are, with their words shuffled, and in other languages
 (`benchmarks.foreign_answers`). AUROC is the chance that such an answer has the larger distance than
 one of the same file as it is. Its intervals are a bootstrap over the answers, the mean over the
 seeds taken in each.
+
+The backbone is not trained here: the states are those of its middle layer, which training with
+`freeze` of at least half of the layers leaves as they are, so the numbers are those of such a
+reward model whatever its head learns.
 """
 
 from __future__ import annotations
@@ -23,19 +28,28 @@ import numpy as np
 
 from benchmarks.foreign_answers import FOREIGN, NEW_LATIN, NEW_OTHER
 from benchmarks.reward_models import Answers, Array, read, read_lines
+from siftune.curate.chat.templates import ENCODER
+from siftune.finetune.data.comparisons import pairs_in
 from siftune.finetune.data.prompt_truncation import answer_starts, encode_scored
+from siftune.finetune.data.training_rows import held_out
 from siftune.finetune.models import loading
-from siftune.finetune.reward_models.head_states import scores_and_states
-from siftune.finetune.reward_models.known_states import load_known_states
-from siftune.finetune.trainers.reward_model import RewardModel as Trainer
+from siftune.finetune.reward_models.head_states import half_states, scores_and_states
+from siftune.finetune.reward_models.known_states import (
+    FILE,
+    KnownAnswers,
+    distance_of,
+    load_known_states,
+)
+from siftune.finetune.reward_models.limits import find_limits
 
 _CHARS = (40, 700)
-_LENGTH = 256
+_LENGTH = 512
 _WORDS = (13, 30, 60, 120, 1000)
 _SHUFFLED = "shuffled words"
 _KNOWN = "as they are"
 _PARTS = ("surprise", "order", "states", "neighbours")
 Texts = list[tuple[str, str]]
+Backbone = tuple[Any, Any]
 
 
 def auroc(known: Array, unlike: Array) -> float:
@@ -68,12 +82,13 @@ def shuffled(text: str, source: random.Random) -> str:
     return " ".join(words)
 
 
-def trained(asked: argparse.Namespace, seed: int, pairs: Any, texts: Texts) -> Path:
-    """A reward model of some pairs of the odd prompts, trained unless it is in the cache."""
+def known_of(
+    asked: argparse.Namespace, backbone: Backbone, seed: int, pairs: Any, texts: Texts
+) -> KnownAnswers:
+    """What training on some pairs of the odd prompts keeps of their answers."""
     odd = np.flatnonzero(pairs.prompt % 2 == 1)
     sides = ((at, pairs.better[at], pairs.worse[at]) for at in odd)
     fits = [at for at, *both in sides if all(_fits(texts[one]) for one in both)]
-    rows = asked.cache / f"pairs-{seed}.jsonl"
     lines = (
         {
             "prompt": texts[pairs.better[at]][0],
@@ -82,17 +97,16 @@ def trained(asked: argparse.Namespace, seed: int, pairs: Any, texts: Texts) -> P
         }
         for at in random.Random(seed).sample(fits, asked.trained)
     )
+    rows = asked.cache / f"pairs-{seed}.jsonl"
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    trainer = Trainer(
-        asked.model,
-        lr=1e-4,
-        freeze=asked.freeze,
-        held_out=0.35,
-        on_bad="drop",
-        max_length=_LENGTH,
-        seed=seed,
-    )
-    return trainer(rows, asked.cache / f"model-{seed}").model
+    folder = asked.cache / f"known-{seed}"
+    folder.mkdir(exist_ok=True)
+    train, test = held_out(pairs_in(rows), 0.35, seed)
+    facts = find_limits(*backbone, train, test, folder)
+    print(f"seed {seed}: {facts['known_states']}, {(folder / FILE).stat().st_size:,} bytes\n")
+    found = load_known_states(folder)
+    assert found is not None
+    return found
 
 
 def _fits(text: tuple[str, str]) -> bool:
@@ -125,25 +139,36 @@ def kinds_of(known: Texts, seed: int, foreign: bool) -> dict[str, Texts]:
     return found
 
 
-def parts_of(folder: Path, listed: Texts) -> Array:
-    """(answers, 4): the parts of each answer's distance, over their borders."""
-    known = load_known_states(folder)
-    assert known is not None
-    tokenizer = loading.load_tokenizer(str(folder))
-    model = loading.load_reward(str(folder)).eval()
+def backbone_of(name: str) -> Backbone:
+    """A model with a head for scores, and its tokenizer as a reward model gets it."""
+    tokenizer = loading.load_tokenizer(name)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = ENCODER
+    tokenizer.model_max_length = _LENGTH
+    model = loading.load_reward(name).eval()
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def states_of(backbone: Backbone, listed: Texts) -> list[tuple[Sequence[int], Array]]:
+    """Ids and states of the answers."""
+    model, tokenizer = backbone
     rows = [{"id": "row", "prompt": [{"role": "user", "content": q}]} for q, _ in listed]
     said = [[{"role": "assistant", "content": a}] for _, a in listed]
     texts = encode_scored(tokenizer, rows, said, _LENGTH)
-    starts = answer_starts(tokenizer, rows, texts)
-    found = scores_and_states(
-        model, tokenizer, [one.ids for one in texts], starts=starts, read=known.parts
-    )
-    return np.array(found[1])
+    starts, ids = answer_starts(tokenizer, rows, texts), [one.ids for one in texts]
+    return scores_and_states(
+        model,
+        tokenizer,
+        ids,
+        starts=starts,
+        read=lambda ids, states: (ids, half_states(ids, states)),
+    )[1]
 
 
 def rows_of(name: str, parts: Mapping[str, Array], over: Mapping[str, Array]) -> Iterator[str]:
     """Rows of one set: ``parts`` (seeds, answers, 4) of each kind, ``over`` the threshold."""
-    far = {kind: np.maximum(one.max(2), 0) for kind, one in parts.items()}
+    far = {kind: distance_of(one) for kind, one in parts.items()}
     for kind, own in far.items():
         seeds = [auroc(*two) for two in zip(far[_KNOWN], own, strict=True)]
         cells = [f"{interval(far[_KNOWN], own)} | {min(seeds):.3f} … {max(seeds):.3f}"]
@@ -158,7 +183,7 @@ def rows_of(name: str, parts: Mapping[str, Array], over: Mapping[str, Array]) ->
 
 def by_length(name: str, texts: Mapping[str, Texts], parts: Mapping[str, Array]) -> Iterator[str]:
     """AUROC of shuffled answers against those of about the same number of words."""
-    far = {kind: np.maximum(one.max(2), 0) for kind, one in parts.items()}
+    far = {kind: distance_of(one) for kind, one in parts.items()}
     words = {kind: np.array([len(a.split()) for _, a in texts[kind]]) for kind in far}
     for low, high in pairwise(_WORDS):
         at = {kind: (words[kind] >= low) & (words[kind] < high) for kind in (_KNOWN, _SHUFFLED)}
@@ -168,15 +193,14 @@ def by_length(name: str, texts: Mapping[str, Texts], parts: Mapping[str, Array])
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Train, score, and print the tables."""
+    """Fit, measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--pairs", type=Path, required=True, help="judgements in AlpacaEval's layout")
-    add("--cache", type=Path, required=True, help="folder of the reward models")
+    add("--cache", type=Path, required=True, help="folder of what is kept")
     add("--others", type=Path, nargs="*", default=[], help="files with other answers")
     add("--model", default="minilm")
-    add("--trained", type=int, default=300, help="pairs to train on and to set the threshold")
-    add("--freeze", type=int, default=4)
+    add("--trained", type=int, default=300, help="pairs to fit to and to set the threshold")
     add("--answers", type=int, default=100, help="answers of each file, and shuffled ones")
     add("--seeds", type=int, default=3)
     asked = parser.parse_args(words)
@@ -192,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
         fits = list(filter(_fits, listed))
         drawn = random.Random(1).sample(fits, min(asked.answers, len(fits)))
         kinds[name] = kinds_of(drawn, 2, foreign=not kinds)
-    parts, over = _scored(asked, pairs, texts, kinds)
+    parts, over = scored(asked, pairs, texts, kinds)
     print(
         "| file | answers | number | AUROC | of seeds | "
         f"{' | '.join(_PARTS)} | above the threshold |\n{'|---' * 10}|"
@@ -207,30 +231,22 @@ def main(words: Sequence[str] | None = None) -> None:
 _SIDES = ("better", "worse")
 
 
-def _scored(
+def scored(
     asked: argparse.Namespace, pairs: Any, texts: Texts, kinds: Mapping[str, Mapping[str, Texts]]
 ) -> tuple[dict[str, dict[str, Array]], dict[str, dict[str, Array]]]:
     """By file and kind: parts (seeds, answers, 4), and what is over the threshold."""
-    parts: dict[str, dict[str, Any]] = {
-        name: {kind: [] for kind in own} for name, own in kinds.items()
-    }
-    limits = []
-    for seed in range(asked.seeds):
-        folder = trained(asked, seed, pairs, texts)
-        facts = loading.read_facts(folder)
-        print(f"seed {seed}: {facts['known_states']}; calibration: {facts['calibration']}\n")
-        limits.append(facts["known_states"]["threshold"])
-        for name, own in kinds.items():
-            found = parts_of(folder, [one for listed in own.values() for one in listed])
-            ends = np.cumsum([len(listed) for listed in own.values()])[:-1]
-            for kind, part in zip(own, np.split(found, ends), strict=True):
-                parts[name][kind].append(part)
-    done = {name: {kind: np.array(one) for kind, one in own.items()} for name, own in parts.items()}
-    over = {
-        name: {kind: one.max(2) > np.array(limits)[:, None] for kind, one in own.items()}
-        for name, own in done.items()
-    }
-    return done, over
+    backbone = backbone_of(asked.model)
+    seeds = [known_of(asked, backbone, seed, pairs, texts) for seed in range(asked.seeds)]
+    parts: dict[str, dict[str, Array]] = {}
+    over: dict[str, dict[str, Array]] = {}
+    for name, own in kinds.items():
+        for kind, listed in own.items():
+            states = states_of(backbone, listed)
+            found = np.array([[known.parts(*one) for one in states] for known in seeds])
+            unknown = [k.is_unknown(distance_of(p)) for k, p in zip(seeds, found, strict=True)]
+            parts.setdefault(name, {})[kind] = found
+            over.setdefault(name, {})[kind] = np.array(unknown)
+    return parts, over
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from siftune.curate.judge_stats.intervals import Floats
 from siftune.finetune.reward_models.token_bigrams import TokenBigrams
 from siftune.finetune.reward_models.token_states import TokenStates
 
-__all__ = ["FILE", "KnownAnswers", "load_known_states"]
+__all__ = ["FILE", "KnownAnswers", "distance_of", "load_known_states"]
 
 FILE: Final = "known_states.safetensors"
 """Beside a reward model's weights: what `KnownAnswers` holds."""
@@ -41,7 +41,8 @@ class KnownAnswers:
     where B is the variance of answers and W that of tokens within one (random effects), so that a
     short answer, whose mean is noisy, is no farther than a long one; q is the 99 % quantile of
     (m - μ) / √(B + W / n). All are those of training answers under counts and a regression without
-    their prompts (five folds). The distance is the largest z, or 0: about 1 is the border.
+    their prompts (five folds). The distance is log (1 + eᶻ) / log (1 + e) of the largest z, which
+    is positive, about 0.7 for a usual answer and 1 at the border.
 
     ``threshold`` is the distance that at most 1 % of new answers of the training's kind exceed in
     expectation: a quantile over held-out answers, which have no part in anything else (split
@@ -120,7 +121,7 @@ class KnownAnswers:
         """The distance of an answer with token ``ids`` and their ``states``; nan without tokens."""
         if not len(ids):
             return math.nan
-        return max(0.0, float(self.parts(ids, states).max()))
+        return float(distance_of(self.parts(ids, states)))
 
     def parts(self, ids: Sequence[int], states: States) -> Floats:
         """(4,): z of the surprise, the order, the states' distance, and their neighbours."""
@@ -168,6 +169,12 @@ def load_known_states(folder: str | Path) -> KnownAnswers | None:
             f"{path} is damaged or of an older version ({error}): train the reward model again"
         ) from None
     return KnownAnswers(bigrams, states, mean, between, within, usual, threshold, flags)
+
+
+def distance_of(parts: npt.ArrayLike) -> Floats:
+    """The distances (...,) of `KnownAnswers.parts` (..., 4)."""
+    found: Floats = np.logaddexp(0, np.max(parts, axis=-1)) / np.logaddexp(0, 1)
+    return found
 
 
 def _named(part: str, kept: TokenBigrams | TokenStates) -> dict[str, Any]:

@@ -168,7 +168,8 @@ def test_the_distance_is_the_largest_standardised_mean(known: KnownAnswers) -> N
     values = np.hstack([known.bigrams.values(ids), known.states.values(states)])
     z = (values.mean(0) - known.mean) / np.sqrt(known.between + known.within / len(ids))
     np.testing.assert_allclose(known.parts(ids, states), z / known.usual)
-    assert known.distance(ids, states) == max(0, (z / known.usual).max())
+    expected = math.log(1 + math.exp((z / known.usual).max())) / math.log(1 + math.e)
+    assert known.distance(ids, states) == pytest.approx(expected)
     # of 121 answers of one kind the 120th by distance: ceil(121 · .99) = 120
     again = known.with_threshold([float(at) for at in range(120)][::-1])
     assert again.threshold == 119
