@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["CACHE_NAMES", "cache_name", "decode"]
+__all__ = ["CACHE_NAMES", "cache_name", "decode", "of_contiguous_states"]
 
 CACHE_NAMES: Final = ("cache", "past_key_values")
 """What models call keys and values of earlier tokens: from transformers 5.24 on, and before."""
@@ -121,7 +122,13 @@ class _Batch:
         if self.layers:
             cache = DynamicCache()
             cache.layers = self.layers
-        out = self.policy(
+        with of_contiguous_states(self.policy):
+            out = self._read(ids, positions, cache)
+        self.logits = out.logits[:, -1].float()
+        return out
+
+    def _read(self, ids: Tensor, positions: Tensor, cache: Any) -> Any:
+        return self.policy(
             input_ids=ids,
             attention_mask=None if self.whole else self.there,  # attention is faster without
             position_ids=positions,
@@ -129,8 +136,6 @@ class _Batch:
             logits_to_keep=1,
             **({} if cache is None else {self.name: cache}),
         )
-        self.logits = out.logits[:, -1].float()
-        return out
 
 
 class _Reserved(DynamicLayer):
@@ -173,6 +178,28 @@ class _Reserved(DynamicLayer):
         self._show(start + key_states.shape[-2])
         self.keys[:, :, start:], self.values[:, :, start:] = key_states, value_states
         return self.keys, self.values
+
+
+@contextlib.contextmanager
+def of_contiguous_states(model: Any) -> Iterator[None]:
+    """In the block the LM head of ``model`` reads states that lie in memory one after the other.
+
+    The states of each prompt's last token are a view with gaps, for which torch multiplies a batch
+    of matrices instead of one, and in bf16 copies the head's weights for each prompt.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(_contiguous)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _contiguous(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return given[0].contiguous(), *given[1:]
 
 
 def cache_name(policy: Any) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from siftune.curate.text.decoding import decode
+from siftune.curate.text.decoding import decode, of_contiguous_states
 
 __all__ = ["Sampling", "generate", "sample"]
 
@@ -107,7 +107,7 @@ def generate(
     """
     ids = torch.tensor([[sampling.pad] * (width - len(p)) + [*p] for p in prompts])
     there = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    with _only(policy, _config(sampling)):
+    with _only(policy, _config(sampling)), of_contiguous_states(policy):
         out = policy.generate(
             input_ids=ids.to(policy.device),
             attention_mask=there.to(policy.device),

@@ -125,3 +125,15 @@ def test_draws_are_where_the_summed_probabilities_pass_the_random_number() -> No
             expected.append(chosen)
         assert inverse_cdf(logits, uniform, temperature).tolist() == expected
         assert 4 not in expected
+
+
+@pytest.mark.parametrize("how", [sample, by_transformers])
+def test_the_head_reads_states_without_gaps(how: Any) -> None:
+    model, seen = llama(), list[bool]()
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda _, given, __: seen.append(given[0].is_contiguous()))
+    sampling = Sampling(1.0, 3, ENDS, 0)
+    how(model, ROWS, sampling, *([SEEDS] if how is sample else []))
+    assert len(seen) >= 2
+    assert all(seen)
+    assert not head._forward_pre_hooks
