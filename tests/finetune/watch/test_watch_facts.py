@@ -43,8 +43,11 @@ def members(tiny_reward_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
               folders[1] / "model.safetensors", {"format": "pt"})  # fmt: skip
     model = RewardModel(str(folders[0]))
     ids = [[1 + at % 7, 2 + at % 11, 3 + at % 5, 9 + at] for at in range(50)]
-    _, states = scores_and_states(*model._parts, ids)
-    KnownAnswers.fit(states[:25], states[25:], width=32).save(folders[0])
+    _, states = scores_and_states(*model._parts, ids, starts=[0] * 50)
+    prompts, size = [str(at) for at in range(25)], model._parts[0].config.vocab_size
+    known = KnownAnswers.fit(ids[:25], states[:25], prompts, size)
+    far = [known.distance(*one) for one in zip(ids[25:], states[25:], strict=True)]
+    known.with_threshold(far).save(folders[0])
     return folders
 
 
