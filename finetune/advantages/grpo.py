@@ -24,8 +24,12 @@ class GRPO:
 
     The division gives each prompt the same weight whatever its scores vary by, so prompts that are
     nearly always or never solved weigh more than in the gradient of the mean reward: the policy
-    that results is not the optimum of E[r] - β KL (Dr. GRPO leaves the division out). A group of
-    equal scores, or of one completion, has advantages of 0.
+    that results is not the optimum of E[r] - β KL (Dr. GRPO leaves the division out). In a group of
+    two the advantage is ±1/√2 whatever the gap: the scores are but ranks, and the expected update
+    climbs the share of comparisons won against the policy's own answers, not the mean score. A
+    policy may so unlearn the best answer, where answers that begin as it does lose more often than
+    not; it does not come back once it is sampled no more. A group of equal scores, or of one
+    completion, has advantages of 0.
 
     Options:
         eps: Number that is added to the deviation of a group's rewards before the division.

@@ -19,8 +19,9 @@ class CISPO(OnPolicy):
     bounded above at ``1 + clip_high``, and no token loses its gradient. The loss is the mean over
     all tokens of a step. There is no KL in the paper; ``kl_coef`` above 0 puts one into the reward.
     Without a KL the policy tends to the best answer of each prompt, of those that were sampled
-    while they were likely enough. ``kl_stop`` still ends a run at 50 nats an answer from the
-    reference.
+    while they were likely enough; small groups count ranks more than scores
+    (`finetune.advantages.grpo`), and may end at another. ``kl_stop`` still ends a run at 50 nats an
+    answer from the reference.
     """
 
     reads: ClassVar = "rows"

@@ -20,7 +20,8 @@ class GSPO(OnPolicy):
     clipped at 1 - 3e-4 and 1 + 4e-4 (``clip_low``, ``clip_high``): an answer is clipped whole. The
     loss is the mean over answers; four mini-batches a rollout are the paper's. There is no KL in
     the paper; ``kl_coef`` above 0 puts one into the reward. It ends where GRPO without KL does, at
-    the best answer of each prompt, of those that were sampled while they were likely enough.
+    the best answer of each prompt, of those that were sampled while they were likely enough; small
+    groups count ranks more than scores (`finetune.advantages.grpo`), and may end at another.
     ``kl_stop`` still ends a run at 50 nats an answer from the reference.
     """
 

@@ -6,9 +6,11 @@ Vocabulary of four, the first token ends an answer, the longest answer is of two
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,6 +35,14 @@ def all_answers(longest: int, end: int = END, vocabulary: int = VOCABULARY) -> l
 
 def language_model(seed: int, uniform: bool = False) -> Any:
     """A Llama of one layer in float64; ``uniform``: it gives every token a quarter."""
+    model = copy.deepcopy(_random_model(seed))
+    if uniform:
+        torch.nn.init.zeros_(model.lm_head.weight)
+    return model
+
+
+@cache
+def _random_model(seed: int) -> Any:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -45,10 +55,7 @@ def language_model(seed: int, uniform: bool = False) -> Any:
         bos_token_id=1,
         pad_token_id=3,
     )
-    model: Any = LlamaForCausalLM(config).double().eval()
-    if uniform:
-        torch.nn.init.zeros_(model.lm_head.weight)
-    return model
+    return LlamaForCausalLM(config).double().eval()
 
 
 def relative(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

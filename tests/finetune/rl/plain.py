@@ -64,7 +64,8 @@ def update_of(
         kept = [at for at, group in enumerate(groups) if _tells(group, groups, numbers, world)]
         numbers, groups = ([each[at] for at in kept] for each in (numbers, groups))
         noise, higher = ([each[at] for at in kept] for each in (noise, higher))
-    rows = _rows(method, world, numbers, groups, noise, critic)
+    ours, theirs, judged = _measured(world, critic)
+    rows = _rows(method, world, numbers, groups, noise, (ours, theirs, judged))
     advantages = slow.ADVANTAGES[method.advantage](rows, **method.advantage_options)
     returns = [
         [a + v for a, v in zip(each, row.values, strict=True)]
@@ -80,25 +81,23 @@ def update_of(
         for at, each in zip(learned, advantages, strict=True)
     ]
     if method.kl == "loss":
-        refs = world.token_logps(world.reference)
         pulls = [
             [
                 pull + method.kl_coef * _kl_slope(method.kl_estimate, logp, ref)
                 for pull, logp, ref in zip(
-                    each, rows[at].logps, refs[numbers[at]].tolist(), strict=True
+                    each, rows[at].logps, theirs[numbers[at]].tolist(), strict=True
                 )
             ]
             for at, each in zip(learned, pulls, strict=True)
         ]
     taken = [numbers[at] for at in learned]
-    policy = _gradient(world, taken, pulls, method, world.token_logps(world.policy))
+    policy = _gradient(world, taken, pulls, method, ours)
     found = torch.autograd.grad(policy, list(world.policy.parameters()), allow_unused=True)
     weights = zip(found, world.policy.parameters(), strict=True)
     filled = [torch.zeros_like(weight) if one is None else one for one, weight in weights]
-    if critic is None:
+    if judged is None:
         return filled, None
-    trunk, head = critic
-    head = head.clone().requires_grad_()
+    values, head = judged
     slopes = [
         [
             method.vf_coef * _value_slope(value, value + more, target, method.value_clip)
@@ -106,8 +105,22 @@ def update_of(
         ]
         for at in learned
     ]
-    total = _gradient(world, taken, slopes, method, world.values(trunk, head))
+    total = _gradient(world, taken, slopes, method, values)
     return filled, torch.autograd.grad(total, head)[0]
+
+
+_Measured = tuple[list[Tensor], list[Tensor], tuple[list[Tensor], Tensor] | None]
+
+
+def _measured(world: World, critic: tuple[Any, Tensor] | None) -> _Measured:
+    """Each answer's log-probs, those of the reference, and its values with the head's weights."""
+    with torch.no_grad():
+        theirs = world.token_logps(world.reference)
+    judged = None
+    if critic is not None:
+        head = critic[1].clone().requires_grad_()
+        judged = world.values(critic[0], head), head
+    return world.token_logps(world.policy), theirs, judged
 
 
 def _tells(group: int, groups: Sequence[int], numbers: Sequence[int], world: World) -> bool:
@@ -126,11 +139,9 @@ def _rows(
     numbers: Sequence[int],
     groups: Sequence[int],
     noise: Sequence[Sequence[float]],
-    critic: tuple[Any, Tensor] | None,
+    measured: _Measured,
 ) -> list[Row]:
-    with torch.no_grad():
-        ours, theirs = world.token_logps(world.policy), world.token_logps(world.reference)
-        judged = None if critic is None else world.values(*critic)
+    ours, theirs, judged = measured
     made = []
     for number, group, more in zip(numbers, groups, noise, strict=True):
         answer, logps = world.answers[number], ours[number].tolist()
@@ -143,7 +154,7 @@ def _rows(
         estimate = {"k1": slow.k1, "k2": slow.k2, "k3": slow.k3}[method.kl_estimate]
         kl = [estimate(a, b) for a, b in zip(logps, theirs[number].tolist(), strict=True)]
         coef = method.kl_coef if method.kl == "reward" else 0.0
-        values = [0.0] * len(answer) if judged is None else judged[number].tolist()
+        values = [0.0] * len(answer) if judged is None else judged[0][number].tolist()
         old = [a + b for a, b in zip(logps, more, strict=True)]
         rewards = slow.token_rewards(score, kl, coef)
         made.append(Row(score, rewards, group, values, logps, old))

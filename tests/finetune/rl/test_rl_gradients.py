@@ -80,6 +80,26 @@ def test_a_method_climbs_the_objective_that_it_states(
     assert relative(found, [share * one for one in wanted]) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("gspo", {"reduction": "fixed_length"}), ("cispo", {})]
+)
+def test_pairs_over_their_deviation_climb_the_share_of_comparisons_won(
+    name, options, world, tmp_path, monkeypatch
+):
+    """Not the mean score: a gap over its deviation is ±1/√2, so a pair's scores are but a rank."""
+    drawn, options = world.groups(2), {**options, "advantage_options": {"eps": 0.0}}
+    loop = loop_of(name, world, drawn, tmp_path, monkeypatch, size=2, **options)
+    found = gradients(loop)
+    law, scores = world.law(world.policy), torch.tensor(world.scores).double()
+    won = law.exp() @ torch.sign(scores.unsqueeze(1) - scores) @ law.detach().exp()
+    wanted = world.gradient(-won)
+    share = float(torch.cat([g.flatten() for g in found]).norm())
+    share /= float(torch.cat([g.flatten() for g in wanted]).norm())
+    assert relative(found, [share * one for one in wanted]) < 1e-5
+    mean = world.gradient(-(world.law(world.policy).exp() @ scores))
+    assert relative(found, [share * one for one in mean]) > 0.1
+
+
 @pytest.mark.parametrize("micro_batch", [1, 5])
 @pytest.mark.parametrize("name", ["ppo", "grpo", "dr_grpo"])
 def test_splitting_a_mini_batch_changes_nothing(name, micro_batch, tmp_path, monkeypatch):

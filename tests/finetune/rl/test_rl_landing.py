@@ -63,6 +63,29 @@ def test_without_a_kl_the_best_answer_is_left(name, tmp_path, monkeypatch):
     assert float(law.max().exp()) > 0.9
 
 
+SIGNS = {"gspo": {}, "cispo": {}, "dapo": {"overlong": 0.0}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIGNS)
+def test_pairs_over_their_deviation_land_where_more_comparisons_are_won(
+    name, tmp_path, monkeypatch
+):
+    """The advantage of a pair is ±1/√2, whatever the gap of its scores: ranks alone count.
+
+    The best answer begins with 2, the second with 3. Answers with 3 win more comparisons, so 2 is
+    said less and less, until no pair has the best answer. By their scores those with 2 are better,
+    which the gap without its deviation, or larger groups, make use of.
+    """
+    first = World(language_model(0, uniform=True), language_model(1))
+    best, second = sorted(range(13), key=first.scores.__getitem__, reverse=True)[:2]
+    for kept, winner in (("grpo", second), ("dr_grpo", best)):
+        world = World(language_model(0, uniform=True), language_model(1))
+        options = {"advantage": kept, **SIGNS[name], "rollouts": 40, "lr": 0.01}
+        law = run(name, world, tmp_path / kept, monkeypatch, **options)
+        assert float(law[winner].exp()) > 0.9, kept
+
+
 @pytest.mark.slow
 def test_grpo_rests_at_the_zero_of_its_own_expected_update(tmp_path, monkeypatch):
     """Not at the optimum of the penalised reward: deviation, length and k3 each move it."""

@@ -79,7 +79,6 @@ CASES = [  # method, options, what they make of it
     ("grpo", {"truncated": "leave_out"}, replace(GRPO, leave_out_cut=True)),
     ("grpo", {"whiten": True}, replace(GRPO, whiten=True)),
 ]
-BASES = {"ppo": PPO, "grpo": GRPO}
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +86,31 @@ def world():
     return World(language_model(0), language_model(1), longest=3, temperature=0.8)
 
 
+def shifts(world):
+    """How much higher each token's log-prob and value were when the answers were sampled."""
+    draw = random.Random(3)
+    answers = [world.answers[number] for number in DRAWN]
+    return [[[draw.gauss(0, 0.5) for _ in one] for one in answers] for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def base_updates(world):
+    """What each method does without options."""
+    noise, higher = shifts(world)
+    critic = language_model(9).base_model, torch.linspace(-0.3, 0.3, 16).double().unsqueeze(0)
+    return {
+        "ppo": update_of(PPO, world, DRAWN, noise, critic, higher),
+        "grpo": update_of(GRPO, world, DRAWN, noise, None, higher),
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "options", "method"), CASES, ids=[f"{name} {options}" for name, options, _ in CASES]
 )
 def test_an_option_changes_the_update_as_it_says(
-    name, options, method, world, tmp_path, monkeypatch
+    name, options, method, world, base_updates, tmp_path, monkeypatch
 ):
-    draw = random.Random(3)
-    answers = [world.answers[number] for number in DRAWN]
-    noise, higher = ([[draw.gauss(0, 0.5) for _ in one] for one in answers] for _ in range(2))
+    noise, higher = shifts(world)
     given = {"group_size": method.size, **options}
     loop = loop_of(name, world, DRAWN, tmp_path, monkeypatch, given.pop("group_size"), **given)
     learned = range(12) if method.leave_out_flat is False else [0, 1, 2, *range(6, 12)]
@@ -109,7 +124,7 @@ def test_an_option_changes_the_update_as_it_says(
     if of_head is not None:
         assert relative([loop.ac.value_head.weight.grad], [of_head]) < 1e-5
     if options:  # and it is another update than without
-        plain, plain_head = update_of(BASES[name], world, DRAWN, noise, critic, higher)
+        plain, plain_head = base_updates[name]
         apart = relative(wanted, plain)
         if of_head is not None:
             apart = max(apart, relative([of_head], [plain_head]))
