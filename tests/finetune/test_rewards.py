@@ -114,6 +114,8 @@ def test_exact_match_compares_as_a_reader_would() -> None:
 
 def test_length_and_text_share_by_hand() -> None:
     assert Length(target=2)(["?"] * 3, ["a b", "", "a b c d"], [{}] * 3) == [0, -1, -1]
+    with pytest.raises(ValueError, match="target: expected at least 1 word, got 0"):
+        Length(target=0)
     assert TextShare("ab", scale=2)(["?"] * 2, ["abab", "ab--"], [{}] * 2) == [2, 1]
 
 

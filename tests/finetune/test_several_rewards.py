@@ -12,6 +12,7 @@ import pytest
 
 import siftune as sf
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import names
 from siftune.finetune.rewards.exact_match import ExactMatch
 from siftune.finetune.rewards.several import WeightedRewards, parts_of, total_of
 from siftune.finetune.rewards.types import check_fields, entries_of, load, reads_fields, reward_of
@@ -96,6 +97,12 @@ def test_fields_and_models_of_the_parts_are_checked(tmp_path: Path) -> None:
         check_fields(reward_of(named, {}), ROWS)
     assert reads_fields(named)
     assert not reads_fields({"exact_match": 1, "brief": BRIEF})
+    of_text_alone = {name for name in names("finetune.rewards") if not reads_fields(name)}
+    assert of_text_alone == {
+        *("exact_match", "format", "length", "log_ratio", "math_answer", "policy_logp"),
+        *("process_reward", "regular_expression", "repetition", "reward_ensemble"),
+        *("reward_model", "text_share"),
+    }
     broken = reward_of({"rm": {"reward": str(tmp_path)}}, {})
     with pytest.raises(UsageError, match="it has no config"):
         load(broken)

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from siftune.curate.chat.encoding import encode_answers
-from siftune.curate.core.errors import DataError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.answer_rows import encode_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
@@ -105,10 +105,16 @@ def test_reward_models_read_them(
     ((chosen, rejected),) = encode_sides(tokenizer, training_rows.to_pairs(table(PAIR)), None)
     assert has_all(tokenizer.decode(chosen.ids))
     assert has_all(tokenizer.decode(rejected.ids))
-    (ids,) = RewardModel(str(tiny_reward_dir))._ids(
-        ["yes"], training_rows.to_prompts(table(CONVERSATION))
-    )
+    reward = RewardModel(str(tiny_reward_dir))
+    (ids,) = reward._ids(["yes"], training_rows.to_prompts(table(CONVERSATION)))
     assert has_all(tokenizer.decode(ids))
+    reward._parts[
+        1
+    ].chat_template = (
+        "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(UsageError, match="results of tools"):  # without a call before it too
+        reward._ids(["yes"], [{"id": "r", "prompt": [ASK, RESULT], "tools": None}])
 
 
 def test_an_evaluation_reads_them_and_knows_the_answer(

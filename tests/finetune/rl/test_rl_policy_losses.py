@@ -93,3 +93,20 @@ def test_where_nothing_has_moved_all_have_the_gradient_of_reinforce(name):
     loss = registry.build("finetune.policy_losses", name, {})(still)
     (slope,) = torch.autograd.grad(loss[batch.mask].sum(), still.logps)
     torch.testing.assert_close(slope, -given.advantages * given.mask, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "outside"),
+    [
+        ("ppo_clip", {"cliprange": 0.25}, [1, 0, 0, 0, 0, 1]),
+        ("clip_higher", {"clip_low": 0.25, "clip_high": 0.5}, [1, 0, 0, 0, 0, 0]),
+        ("gspo", {"clip_low": 0.5, "clip_high": 0.25}, [0, 0, 0, 0, 0, 1]),
+        ("cispo", {"clip_low": 0.5, "clip_high": 0.125}, [0, 0, 0, 0, 1, 1]),
+    ],
+)
+def test_the_tokens_outside_of_the_range_are_those_counted_as_clipped(name, options, outside):
+    ratio = torch.tensor([[0.5], [0.75], [1.0], [1.0625], [1.25], [1.5]], dtype=torch.float64)
+    mask = torch.ones_like(ratio).bool()
+    given = PolicyBatch(ratio.log(), torch.zeros_like(ratio), ratio, mask)
+    found = registry.build("finetune.policy_losses", name, options).clipped(given)
+    assert found.int().flatten().tolist() == outside  # a ratio on the bound is inside
