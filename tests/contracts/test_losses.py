@@ -57,6 +57,24 @@ def test_options_are_frozen_and_rebuild_the_same_loss(loss):
     assert type(loss)(**dataclasses.asdict(loss)) == loss
 
 
+OF_ITS_OWN = {"dpo_llama3", "f_dpo", "sft", "slic_hf", "alphapo"}  # no multiple of a log-ratio
+REWARD = {  # of an answer, over β; its log-ratio in the others
+    "cpo": lambda answers: answers.policy,
+    "orpo": lambda answers: answers.mean,
+    "simpo": lambda answers: answers.mean,
+    "dpo_norm": lambda answers: answers.ratio / answers.length,
+}
+
+
+@pytest.mark.parametrize("name", sorted({*registry.names(GROUP)} - OF_ITS_OWN))
+def test_the_reward_of_an_answer_is_beta_times_its_log_ratio(name):
+    loss = registry.build(GROUP, name, {"beta": 0.7, **({"alpha": 1} if name == "ld_dpo" else {})})
+    batch = pairs_of(loss, *log_probs(seed=11, scale=4.0))
+    found, rule = loss(batch), REWARD.get(name, lambda answers: answers.ratio)
+    torch.testing.assert_close(found.chosen_reward, 0.7 * rule(batch.chosen))
+    torch.testing.assert_close(found.rejected_reward, 0.7 * rule(batch.rejected))
+
+
 # --- TRL 1.16 -------------------------------------------------------------------------------
 
 TRL = {

@@ -553,6 +553,29 @@ def test_a_slow_reward_function_costs_its_own_completion_alone(tmp_path: Path) -
     assert reward(["??"] * 2, ["slow", "a"], [row(level=3)] * 2) == [None, 5.5]
 
 
+def test_what_the_machine_did_not_run_has_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def unable(*arguments: Any) -> None:
+        given.append(arguments)
+        raise NotRunError("memory", "no")
+
+    for module, called in (("code_tests", "run_tests"), ("code_reward", "call_function")):
+        where = f"siftune.finetune.rewards.{module}"
+        monkeypatch.setattr(f"{where}.{called}", unable)
+        monkeypatch.setattr(f"{where}.check_limits", lambda allow: None)
+        monkeypatch.setattr(f"{where}.needs_network", lambda allow: False)
+    tests = {"extra": {"test_list": ["assert f(2) == 2"]}}
+    assert UnitTestReward()(["?"], ["def f(x): return x"], [tests]) == [None]
+    file = tmp_path / "written.md"
+    file.write_text(WRITTEN)
+    assert CodeReward(str(file))(["?"], ["a"], [row(level=3)]) == [None]
+    *_, limits, seconds = given[1]  # for one completion, and one second more to stop it by force
+    assert (seconds, limits.cpu_seconds, limits.memory_mb) == (2.0, 3, 512)
+
+
 def test_a_file_that_is_no_reward_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "written.py"
     file.write_text("def reward(:\n")

@@ -18,6 +18,7 @@ PUBLISHED = {
     "dpo_norm": {"beta": 5.0},
     "dpop": {"beta": 0.3, "penalty": 50.0},
     "exo": {"beta": 0.1, "label_smoothing": 1e-3},
+    "ipo": {"beta": 0.1, "ratios": "mean"},
     "kto": {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
     "npo": {"beta": 0.1},
     "orpo": {"beta": 0.1},

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from siftune.curate.core import registry
+from siftune.curate.core.errors import UsageError
 from siftune.finetune.losses.types import Answers, PairLogps, needs_of
 from tests.oracles.claims import holds
 
@@ -143,6 +144,16 @@ def test_alpha_divergence_tends_to_dpo():
     for alpha, error in ((1e-2, 0.05), (1e-4, 5e-4), (1e-6, 5e-6)):
         near = build("f_dpo", beta=0.7, divergence="alpha", alpha=alpha)
         assert (near(PAIRS).loss - DPO(PAIRS).loss).abs().max() < error
+
+
+def test_forward_kl_goes_on_as_a_straight_line_where_it_would_overflow():
+    """f'(u) = 1 - 1/u: 0 at u = 1; below a log-ratio of -20 along its tangent, e^20 a nat."""
+    policy = torch.tensor([[-21.0, -26.0], [-1.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    found = build("f_dpo", beta=1.0)(batch(policy, torch.full((2, 2), -1.0).double()))
+    assert found.chosen_reward.tolist() == pytest.approx([1 - math.e**20, 1 - 6 * math.e**20])
+    assert found.rejected_reward.tolist() == [0, 0]
+    (pull,) = torch.autograd.grad(found.loss.sum(), policy)
+    assert pull[0].tolist() == pytest.approx([-(math.e**20)] * 2)
 
 
 def test_gpo_squared_is_ipo_at_half_its_beta():
@@ -461,6 +472,12 @@ def test_what_was_not_asked_for_is_not_there():
         build("tdpo1")(PairLogps.of(policy=(-1, -2), ref=(-1, -1)))
     with pytest.raises(TypeError, match="'score_chosen' was given: list it in needs_columns"):
         build("rpo_reward_aware")(PairLogps.of(policy=(-1, -2), ref=(-1, -1)))
+
+
+@pytest.mark.parametrize("sides", [1.0, (1.0,), (1.0, 2.0, 3.0)])
+def test_pairs_have_two_sides(sides):
+    with pytest.raises(UsageError, match=r"policy: expected \(chosen, rejected\), got"):
+        PairLogps.of(policy=sides)
 
 
 @pytest.mark.parametrize(

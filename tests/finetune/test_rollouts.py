@@ -318,6 +318,11 @@ def test_answers_of_a_file_are_drawn_in_turn_and_weighed_by_the_reference(
     texts = [made.tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn.ids]
     assert texts == ["yes", "no", "yes", "no"]
     assert all(ids[-1] in made.sampling.ends for ids in drawn.ids)
+    most = max(map(len, drawn.ids))
+    for limit in (most, most - 1):  # longer answers are none of this policy
+        few = Samples.read(*given[:4], replace(made.sampling, max_new_tokens=limit)).answers
+        fitting = [[ids for ids in one if len(ids) <= limit] for one in read.answers.values()]
+        assert list(few.values()) == [one for one in fitting if one]
     with pytest.raises(SiftuneError, match="no answer of row asked:9"):
         read(None, [Draw({"id": "asked:9"}, (), ())])
     settings = replace(made.settings, rollouts_from=str(samples))

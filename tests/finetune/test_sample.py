@@ -199,7 +199,7 @@ def test_a_step_on_own_samples_raises_the_reward(talker, asked, tmp_path, capsys
 
 @pytest.mark.parametrize("loss", ["xpo", "nash_md"])
 def test_opponents_are_drawn_from_the_reference_or_a_mixture(
-    talker, tiny_model_dir, asked, tmp_path, loss
+    talker, tiny_model_dir, asked, tmp_path, loss, capsys
 ):
     mixture = 1.0 if loss == "xpo" else 0.25
     options = {"reference": str(talker), "opponents": 3, "mixture": mixture}
@@ -212,6 +212,10 @@ def test_opponents_are_drawn_from_the_reference_or_a_mixture(
         assert all(0 < chance < 1 for chance in row["win_probability"])
     trainer = Preference(model=str(talker), loss=loss, held_out=0.0)
     assert trainer(tmp_path / "out", tmp_path / "trained").metrics["steps"] > 0
+    assert "not known to be samples" not in capsys.readouterr().err
+    other, objective = Preference(model=str(tiny_model_dir), loss=loss), trainer.objective()
+    other._check_rows(objective, trainer._load(objective, tmp_path / "out"))
+    assert "not known to be samples" in capsys.readouterr().err
 
 
 def test_a_mixture_is_geometric_token_by_token_and_leaves_the_model_as_it_was(

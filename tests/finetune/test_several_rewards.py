@@ -115,6 +115,9 @@ def test_several_survive_pickling_and_reward_models_take_the_precision() -> None
     parts = WeightedRewards(given, "fp32").parts
     assert [part.reward.precision for part in parts] == ["bf16", "fp32"]
     assert [one.reward for one in entries_of(given)] == ["some/folder", "other/folder"]
+    assert [entries_of("length", given)[0].options for given in ({"target": 3}, {}, None)] == [
+        *({"target": 3}, {}, {})
+    ]
 
 
 def test_a_pipeline_knows_several_rewards_by_weights_and_models_not_by_places(

@@ -12,6 +12,7 @@ import pytest
 
 from siftune.curate.chat.encoding import encode_answers
 from siftune.curate.core.errors import DataError, UsageError
+from siftune.finetune.core.scored import EMPTY, Scored
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.answer_rows import encode_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
@@ -115,6 +116,8 @@ def test_reward_models_read_them(
     )
     with pytest.raises(UsageError, match="results of tools"):  # without a call before it too
         reward._ids(["yes"], [{"id": "r", "prompt": [ASK, RESULT], "tools": None}])
+    reward._parts[1].chat_template = "{{ '' }}"  # writes nothing, so there is nothing to score
+    assert reward.scored(["?"], ["yes"], [{"prompt": [ASK]}]) == [Scored(None, EMPTY)]
 
 
 def test_an_evaluation_reads_them_and_knows_the_answer(
