@@ -35,3 +35,17 @@ def test_the_best_of_all_and_of_each_cluster_are_kept() -> None:
     assert answer["reason"][9] == "not_scored"
     top = json.loads(answer["detail"][int(table["score"].arg_max())])
     assert (top["place"], top["rank"]) == (1, 1)
+
+
+def test_a_thousand_rows_are_kept_whatever_their_cluster() -> None:
+    height = 1003
+    table = pl.DataFrame(
+        {
+            "id": [f"f:{at:04}" for at in range(height)],
+            "digest": [f"{at:032x}" for at in range(height)],
+            "embedding": [[1.0, at / height] for at in range(height)],
+            "score": [float(at) for at in range(height)],
+        }
+    )
+    answer = CaR(by="score", clusters=1)(table)
+    assert answer["keep"].to_list() == [False] * 3 + [True] * 1000

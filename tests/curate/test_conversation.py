@@ -77,6 +77,12 @@ def test_each_fault_is_flagged(turns: list[dict[str, str | None]], flags: list[s
     assert found["repeated"] == ("repeated_turn" in expected) / len(turns)
 
 
+@pytest.mark.parametrize(("said", "share"), [("Go on", 0), ("And what came next?", 0.25)])
+def test_a_turn_of_four_words_or_more_is_repeated(said: str, share: float) -> None:
+    found = scored(turn(USER, said), turn(ASSISTANT, "A"), turn(USER, said), turn(ASSISTANT, "B"))
+    assert found["repeated"] == share
+
+
 def test_the_cosine_of_embeddings_takes_the_place_of_words(tiny_embedder: Path) -> None:
     texts = ["the cat sat on the mat", "a dog ran in the park", "the sea is deep and cold"]
     one, two, three = Embedder(str(tiny_embedder)).encode(texts)[0].astype(float)

@@ -180,6 +180,7 @@ def test_a_pair_is_compared_in_both_orders(judge):
     [
         ("judge_rating", {"task": "pairwise"}, "the task pairwise gives no number of one answer"),
         ("judge_pairwise", {"task": "alpagasus"}, "the task alpagasus compares no pairs"),
+        ("judge_pairwise", {"task": "instag"}, "the task instag compares no pairs"),
         ("judge_ranking", {"task": "pairwise"}, "ranks no answers"),
         ("tags", {"task": "critique"}, "gives no tags"),
         ("judgement", {"task": "pairwise"}, "is not about one conversation"),

@@ -57,6 +57,12 @@ def test_pairs_of_a_prompt_are_in_one_fold_and_other_prompts_in_others() -> None
     assert sorted(np.bincount(folds)) == [2 * EACH, 2 * EACH, 2 * EACH, 3 * EACH, 3 * EACH]
 
 
+def test_pairs_without_a_prompt_are_of_no_other_prompt() -> None:
+    sides = {"chosen": ["one"] * 3, "rejected": ["two"] * 3}
+    found = LabelNoise()._prepared(pl.DataFrame({"prompt": [None, "a", "b"], **sides}))[0]
+    assert len(set(found.prompt.tolist())) == 3
+
+
 @pytest.mark.parametrize("within", [True, False])
 def test_planted_flips_score_above_right_labels(within: bool) -> None:
     rows, flipped = planted()

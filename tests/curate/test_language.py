@@ -11,7 +11,7 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
-from siftune.curate.scorers.language import Detector, Language
+from siftune.curate.scorers.language import Detector, Language, _chosen
 from siftune.curate.text.language_id import langid_model
 
 OPTIONS = [{}, {"detector": "lingua", "languages": ("en", "de", "zh"), "min_letters": 4}]
@@ -108,3 +108,8 @@ def test_the_model_is_not_pickled() -> None:
     scorer(chats(SENTENCES["en"]))
     assert len(pickle.dumps(scorer)) < 1000
     assert "py3langid 0" in scorer.describe()["detector"]
+
+
+def test_the_first_unknown_language_is_the_one_that_is_named() -> None:
+    with pytest.raises(UsageError, match="'ene' is no code of the detector; did you mean en"):
+        _chosen(("de", "xx", "ene"), ("de", "en"))

@@ -115,6 +115,12 @@ def test_texts_meet_under_the_bands_they_agree_in() -> None:
 # the scorer
 
 
+def test_shingles_are_of_five_words_without_an_option() -> None:
+    rows = chats(["one two three four five six", "one two three four five seven"])
+    plain, five = (build("curate.scorers", "minhash", one) for one in ({}, {"ngram": 5}))
+    assert_frame_equal(plain(rows), five(rows))
+
+
 def test_the_scorer_gives_an_array_a_row_and_null_without_a_word() -> None:
     scores = build("curate.scorers", "minhash", {"permutations": 8, "of": "response"})(
         chats(["some words here", None, "!!", "some words here"])

@@ -175,8 +175,11 @@ def test_warnings_are_shown_and_the_first_error_stops(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "warning: rows: odd; look\n"
     with pytest.raises(UsageError, match=r"^lr: wrong; mend it$"):
         refuse([Problem("error", "lr", "wrong", "mend it"), warning])
+    assert capsys.readouterr().err == "warning: rows: odd; look\n"
     with pytest.raises(DataError):
         refuse([Problem("error", "t:1", "wrong", "mend it", rows=True)])
+    with pytest.raises(DataError, match="all 2 labels are True"):  # the rows are at fault
+        refuse(check_labels([True, True]))
 
 
 @pytest.mark.slow

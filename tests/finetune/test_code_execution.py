@@ -18,7 +18,13 @@ from siftune.curate.core.errors import UsageError
 from siftune.finetune.code_execution import probe, run
 from siftune.finetune.code_execution.limits import Limits
 from siftune.finetune.code_execution.program_text import program_in
-from siftune.finetune.code_execution.run import NotRunError, call_function, run_script, run_tests
+from siftune.finetune.code_execution.run import (
+    NotRunError,
+    ProgramError,
+    call_function,
+    run_script,
+    run_tests,
+)
 from siftune.finetune.code_execution.unit_tests import same_output, same_value, unit_tests
 from siftune.finetune.code_execution.values import read, written
 from siftune.finetune.rewards.code_reward import CodeReward
@@ -572,6 +578,10 @@ def test_what_the_machine_did_not_run_has_no_score(
     file = tmp_path / "written.md"
     file.write_text(WRITTEN)
     assert CodeReward(str(file))(["?"], ["a"], [row(level=3)]) == [None]
+    broken = "siftune.finetune.rewards.code_reward.call_function"
+    monkeypatch.setattr(broken, lambda *_: (_ for _ in ()).throw(ProgramError("SyntaxError")))
+    with pytest.raises(UsageError, match=r"written\.md does not run: SyntaxError"):
+        CodeReward(str(file))(["?"], ["a"], [row(level=3)])
     *_, limits, seconds = given[1]  # for one completion, and one second more to stop it by force
     assert (seconds, limits.cpu_seconds, limits.memory_mb) == (2.0, 3, 512)
 

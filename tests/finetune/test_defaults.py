@@ -37,3 +37,15 @@ def test_defaults_are_the_published_ones(name):
     loss = find(group_of(name, (LOSSES, *ANSWERS, *LISTS)), name)
     own = {field.name: field.default for field in fields(loss)}
     assert {key: own[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+OF_TRAINERS = {  # a run without options: what the guides and the results say of it
+    "ppo": {"epochs": 4, "minibatches": 4, "batch_size": 64, "kl_coef": 0.05, "save_every": 10},
+    "reward_model": {"by_prompt": False, "save_every": 100, "log_every": 10, "held_out": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", sorted(OF_TRAINERS))
+def test_a_run_without_options_is_the_one_that_is_described(name):
+    own = {field.name: field.default for field in fields(find("finetune.trainers", name))}
+    assert {key: own[key] for key in OF_TRAINERS[name]} == OF_TRAINERS[name]

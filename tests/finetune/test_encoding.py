@@ -13,7 +13,9 @@ from siftune.curate.chat.encoding import (
     encode_chats,
     encode_prompts,
     encode_texts,
+    encode_unmasked,
 )
+from siftune.curate.chat.piece_ids import _ids_after
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.tools.init import make_tokenizer
@@ -242,3 +244,23 @@ def test_an_empty_turn_that_the_template_leaves_out_is_refused(
     )
     with pytest.raises(DataError, match="turn 2 cannot be located"):
         encode_chats(tokenizer, [said(("user", "Hi"), ("assistant", ""))], template)
+
+
+def test_a_text_that_its_anchor_merges_with_is_read_after_the_control_token() -> None:
+    """Two newlines are one token of this tokenizer, and a newline is the anchor."""
+
+    def merging(texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [list(map(ord, text.replace("\n\n", "\f"))) for text in texts]}
+
+    texts = [("\n", "\nab"), ("\n", "cd"), ("", "e")]
+    found = _ids_after(merging, texts, "$")  # type: ignore[arg-type]
+    assert found == [list(map(ord, text)) for _, text in texts]
+
+
+def test_an_unfinished_answer_is_the_last_one(tokenizer: PreTrainedTokenizerBase) -> None:
+    roles = ("system", "user", "assistant", "user", "assistant")
+    chat = [{"role": role, "content": f"say {at}"} for at, role in enumerate(roles)]
+    (whole,), (cut,) = (encode_unmasked(tokenizer, [chat], finished=[one]) for one in (True, False))
+    assert whole[: len(cut)] == cut
+    assert len(cut) < len(whole)
+    assert str(tokenizer.decode(cut)).endswith("say 4")

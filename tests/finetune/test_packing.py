@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from siftune.finetune.data.answer_rows import AnswerRow
 from siftune.finetune.data.collator import AnswerCollator, parts_of
-from siftune.finetune.data.packing import pack, run_packed, share_prefixes, shares_prefixes
+from siftune.finetune.data.packing import _rows, pack, run_packed, share_prefixes, shares_prefixes
 from siftune.finetune.scoring.logps import read_answers, score_answers
 from tests.finetune.test_logps import tiny
 
@@ -173,3 +173,9 @@ def test_a_batch_falls_in_parts_of_so_many_tokens():
         assert part.keys() == alone.keys()
         for name, value in alone.items():
             assert torch.equal(part[name], value), name
+
+
+def test_the_first_token_has_nothing_before_it_and_is_no_scored_one() -> None:
+    batch = {name: torch.ones(1, 4, dtype=torch.long) for name in ("attention_mask", "answer_mask")}
+    batch["input_ids"] = torch.tensor([[5, 6, 7, 8]])
+    assert _rows(batch) == [([5], [6, 7, 8], [0, 1, 2])]

@@ -17,6 +17,7 @@ from siftune.finetune.losses.reward_types import Compared
 from siftune.finetune.models.loading import load_reward, load_tokenizer
 from siftune.finetune.rewards.process_reward import ProcessReward
 from siftune.finetune.trainers.reward_model import RewardModel
+from siftune.finetune.training.reward_rows import StepRows
 
 GOOD, BAD = "hello", "the cat"
 
@@ -137,3 +138,14 @@ def test_the_first_loss_is_that_of_each_prefix_read_by_itself(
     for option in ("use_margin", "by_prompt", "center"):
         with pytest.raises(UsageError, match=f"{option}: process has no place for it"):
             RewardModel(str(tiny_model_dir), **{**given, option: True})(steps, tmp_path / "n")
+
+
+def test_right_and_wrong_steps_are_summed_up_apart() -> None:
+    def row(key: str, scores: list[float] | None, labels: list[int | None]) -> dict[str, Any]:
+        return {"prompt_key": key, "scores": scores, "labels": labels}
+
+    rows = [row("p", [2, 1, 1], [1, 1, 0]), row("q", None, [1]), row("r", [-1, 3], [0, None])]
+    found = StepRows(None).summary(rows)
+    assert (found["rows"], found["steps"], found["unscored"]) == (3, 4, 1)
+    assert (found["right_steps_accuracy"], found["wrong_steps_accuracy"]) == (1.0, 0.5)
+    assert found["accuracy"] == 0.75

@@ -22,7 +22,7 @@ from siftune.finetune.reward_models.pair_calibration import (
     expected_calibration_error,
     pair_probability,
 )
-from siftune.finetune.reward_models.prompt_coverage import coverage_of
+from siftune.finetune.reward_models.prompt_coverage import _parts, coverage_of
 from siftune.finetune.rewards.reward_ensemble import RewardEnsemble
 from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rewards.types import reward_of
@@ -219,14 +219,14 @@ def test_a_planted_gap_of_the_training_prompts_is_found() -> None:
 
     trained = np.concatenate([near(topic, 60) for topic in range(5)])  # topic 5 is never seen
     asked = np.concatenate([near(topic, 40) for topic in range(6)])
-    named = ["cook", "sport", "law", "music", "travel", "chemistry"]
+    named = ["cook", "sport", "law", "music", "travel", "acid base salt metal gas ion"]
     prompts = [f"a question of {named[at // 40]} {at}" for at in range(240)]
     found = coverage_of(trained, asked, prompts, clusters=10)
     planted = set(range(200, 240))
     inside = {at for at in range(240) if any(found.of[at] == gap.number for gap in found.gaps)}
     assert planted <= inside
     assert len(inside - planted) == 0
-    assert all(gap.words == ("chemistry",) for gap in found.gaps)
+    assert all(len(gap.words) == 5 and {*gap.words} <= {*named[5].split()} for gap in found.gaps)
     assert all(set(gap.examples) <= planted for gap in found.gaps)
     assert found.far[200:].all()
     assert found.far[:200].mean() < 0.15
@@ -251,3 +251,18 @@ def test_the_command_names_the_gap_with_examples(tiny_embedder: Path, tmp_path: 
     lines = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     assert len(lines) == 70
     assert sum(line["far"] for line in lines[40:]) > 25
+
+
+def test_units_are_compared_in_parts_that_hold_each_once() -> None:
+    units = np.arange(2050.0)[:, None]
+    parts = list(_parts(units))
+    assert [len(part) for part in parts] == [1024, 1024, 2]
+    assert (np.concatenate(parts) == units).all()
+
+
+def test_there_are_as_many_clusters_as_asked_for_and_else_fifty_at_most() -> None:
+    source = np.random.default_rng(0)
+    for count, clusters, found in ((40, 7, 7), (32, None, 4), (5400, None, 50)):
+        units = source.normal(size=(count, 6))
+        made = coverage_of(units[::2], units[1::2], ["a word"] * (count // 2), clusters)
+        assert len(made.clusters) == found

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -34,7 +35,10 @@ from siftune.finetune.evaluation.pair_accuracy import (
 )
 from siftune.finetune.models.loading import load_causal, load_reward, load_tokenizer, read_facts
 from siftune.finetune.models.saving import save_model
+from siftune.finetune.reward_models.head_states import recorded_states
+from siftune.finetune.runs.resumable_run import Run
 from siftune.finetune.trainers.reward_model import RewardModel
+from siftune.finetune.training.reward_steps import RewardSteps, _parts
 
 WORDS = ["red", "blue", "green", "black", "white", "grey", "pink", "brown"]
 
@@ -613,3 +617,43 @@ def test_safety_is_read_from_columns_and_from_the_fields_of_pku() -> None:
     assert found[:2] == [(1.0, 0.0), (1.0, 0.0)]
     assert all(map(math.isnan, found[2]))  # which of the two was chosen is not known
     assert rows_without(table, [], ["safe"]).rows() == [("p:3", "no_safe")]
+
+
+def test_a_batch_in_parts_is_the_batch_of_its_pairs_each_as_wide_as_it_needs() -> None:
+    lengths = torch.tensor([2, 4, 3, 3, 1, 1])  # of three chosen answers, then three rejected
+    mask = torch.arange(4) < lengths[:, None]
+    ids = torch.arange(24).view(6, 4) * mask
+    batch = {"input_ids": ids, "attention_mask": mask.long(), "margin": torch.tensor([5, 6, 7])}
+    parts = _parts(batch, most=9, sides=2)
+    assert [part["margin"].tolist() for part in parts] == [[5], [6, 7]]
+    assert [part["input_ids"].tolist() for part in parts] == [
+        [[0, 1, 0], [12, 13, 14]],
+        [[4, 5, 6, 7], [8, 9, 10, 0], [16, 0, 0, 0], [20, 0, 0, 0]],
+    ]
+    assert all((part["input_ids"] > 0).sum() <= part["attention_mask"].sum() for part in parts)
+    steps = SimpleNamespace(_metrics={"train": {"loss": [9.0, 1.0, 4.0], "min_reward": [2.0, 3.0]}})
+    RewardSteps._join(steps, [0.25, 0.75])  # type: ignore[arg-type]
+    assert steps._metrics["train"] == {"loss": [9.0, 3.25], "min_reward": [2.0]}
+
+
+def test_states_are_recorded_until_the_context_ends(tiny_reward_dir: Path) -> None:
+    model = load_reward(tiny_reward_dir)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad(), recorded_states(model) as found:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    model(input_ids=ids + 1, attention_mask=torch.ones_like(ids))
+    assert list(found) == [(5, 6, 7)]
+
+
+def test_an_encoder_without_a_template_is_given_ours_and_nothing_else_is(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(tiny_model_dir)
+    own = tokenizer.chat_template
+    monkeypatch.setattr("siftune.finetune.models.loading.load_tokenizer", lambda model: tokenizer)
+    monkeypatch.setattr(RewardModel, "_load", lambda *_: pytest.fail("enough"))
+    for template, sep, made in ((own, "<|pad|>", own), (None, "<|pad|>", ENCODER), (None,) * 3):
+        tokenizer.chat_template, tokenizer.sep_token = template, sep
+        with pytest.raises(pytest.fail.Exception, match="enough"):
+            RewardModel("m").train(pl.DataFrame(), Path(), Run(Path("model"), ""))
+        assert tokenizer.chat_template == made

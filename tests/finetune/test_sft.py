@@ -258,3 +258,13 @@ def test_options_that_cannot_work_are_refused_before_training(
     with pytest.raises(UsageError, match=message):
         sft(**options)(rows, tmp_path / "m")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_the_frozen_base_is_named_where_an_adapter_is_trained() -> None:
+    assert SFT("m")._formats == ([], "trained weights")
+    assert SFT("m", lora=2)._formats == (["the frozen base"], "adapters")
+
+
+def test_a_budget_of_tokens_is_trained_on_once() -> None:
+    assert SFT("m", epochs=3)._trained([5, 7, 9], [0, 1]) == 36
+    assert SFT("m", epochs=3, max_tokens=12)._trained([5, 7, 9], [0, 1]) == 12

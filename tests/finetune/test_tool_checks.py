@@ -15,7 +15,7 @@ from siftune.curate.chat.template_turns import chat, columns_of
 from siftune.curate.chat.templates import ENCODER
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.data.tool_checks import check_calls
+from siftune.finetune.data.tool_checks import _same_without_calls, check_calls
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.trainers.sft import SFT
 
@@ -313,3 +313,8 @@ def test_a_weight_with_prompts_learned_too_is_refused(tmp_path: Path, tiny_model
         SFT(str(tiny_model_dir), assistant_only_loss=False)(
             rows_of(tmp_path, weighed), tmp_path / "out"
         )
+
+
+def test_a_template_that_leaves_calls_out_writes_the_same_text_without_them(mute: Any) -> None:
+    assert _same_without_calls(mute, [ASK, calls(call()), RESULT, DONE], None)
+    assert not _same_without_calls(mute, [ASK, DONE], None)  # there are none to leave out

@@ -96,7 +96,12 @@ def test_ppo_and_its_supervised_rows_read_them(tokenizer: Any, table: Any, rows:
 
 
 def test_a_call_is_a_supervised_answer_of_ppo(tokenizer: Any, rows: Any) -> None:
-    made = supervised_rows(str(rows({"messages": [ASK, CALLED]})), tokenizer, 3, None, "refuse")
+    source = str(rows({"messages": [ASK, CALLED]}))
+    made = supervised_rows(source, tokenizer, 3, None, "refuse")
+    room = len(made.rows[0].prompt) + len(made.rows[0].ids)
+    assert supervised_rows(source, tokenizer, 3, room, "refuse").rows == made.rows
+    with pytest.raises(DataError, match="too_long"):
+        supervised_rows(source, tokenizer, 3, room - 1, "refuse")
     assert CALL in tokenizer.decode(made.rows[0].ids)
 
 

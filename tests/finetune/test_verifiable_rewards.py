@@ -286,6 +286,11 @@ def test_tasks_of_reasoning_gym_are_scored_by_the_library() -> None:
         scores(ReasoningGym(), ["1"], {"extra": {"reasoning_gym": {"task": "chain_some"}}})
 
 
+def test_a_row_of_no_task_has_no_score() -> None:
+    for extra in ({}, {"metadata": {}}, {"metadata": {"source_dataset": None}}):
+        assert scores(ReasoningGym(), ["4"], {"reference": "4", "extra": extra}) == [None]
+
+
 def test_thinking_is_no_part_of_an_answer() -> None:
     text, known = "<think>No, 5</think>4", {"reference": "4"}
     assert scores(ExactMatch(), [text], known) == [1.0]

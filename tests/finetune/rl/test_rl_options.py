@@ -116,6 +116,8 @@ def test_an_option_changes_the_update_as_it_says(
     learned = range(12) if method.leave_out_flat is False else [0, 1, 2, *range(6, 12)]
     moved(first_rollout(loop), [noise[at] for at in learned], [higher[at] for at in learned])
     found = gradients(loop)
+    explained = "value/explained_variance" in loop.rollout.metrics()
+    assert explained == (loop.ac.critic is not None)
     critic = None
     if loop.ac.critic is not None:
         critic = (loop.ac.critic, loop.ac.value_head.weight.detach())
