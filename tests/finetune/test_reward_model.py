@@ -636,13 +636,15 @@ def test_a_batch_in_parts_is_the_batch_of_its_pairs_each_as_wide_as_it_needs() -
     assert steps._metrics["train"] == {"loss": [9.0, 3.25], "min_reward": [2.0]}
 
 
+@torch.no_grad()
 def test_states_are_recorded_until_the_context_ends(tiny_reward_dir: Path) -> None:
     model = load_reward(tiny_reward_dir)
-    ids = torch.tensor([[5, 6, 7]])
-    with torch.no_grad(), recorded_states(model) as found:
-        model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    model(input_ids=ids + 1, attention_mask=torch.ones_like(ids))
-    assert list(found) == [(5, 6, 7)]
+    ids, there = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.long)
+    starts = {(5, 6, 7): 1, (6, 7, 8): 1}
+    with recorded_states(model, starts, lambda text, states: (text, len(states))) as found:
+        model(input_ids=ids, attention_mask=there)
+    model(input_ids=ids + 1, attention_mask=there)
+    assert found == {(5, 6, 7): ((6, 7), 2)}
 
 
 def test_an_encoder_without_a_template_is_given_ours_and_nothing_else_is(
