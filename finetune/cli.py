@@ -48,13 +48,14 @@ from siftune.finetune.runs.run_folders import check_comparison, check_model
 __all__ = ["finetune"]
 
 _OPTIONS: Final = {"pairs": "options"}  # of the parameter of -o: the option that it sets
-_OWN: Final = ("compare", "conformance")  # tools with arguments or results of their own
+_OWN: Final = ("compare", "conformance", "merge")  # tools with arguments or results of their own
 _PARTIAL: Final = 4
 _OUTS: Final = {
     "evaluate": "evaluation",
     "sample": "samples",
     "compare": "comparison",
     "coverage": "coverage",
+    "rejection": "kept",
     "reward_ensemble": "ensemble",
 }
 _DATA: Final = {
@@ -74,9 +75,10 @@ _WRITTEN: Final = {  # what is no training
     "evaluate": "Folder of the evaluation: the answers or judgements, and their means.",
     "coverage": "Folder of the comparison: its clusters, and the cluster of each prompt.",
     "sample": "Folder of the sampled rows, which losses on own samples are trained on.",
+    "rejection": "Folder of the rows that are made, and of the decision on every answer.",
+    "merge": "Folder of the merged model.",
 }
-
-
+_MERGED: Final = "Example: siftune finetune merge first second --weights .7,.3 --out merged"
 _TITLES: Final = {
     "finetune.losses.pair": "Preference losses on pairs",
     "finetune.losses.unpaired": "Preference losses on single labelled answers",
@@ -118,7 +120,8 @@ class _Methods(ComponentGroup):
     def make(self, command: str) -> click.Command:
         """The command of one method."""
         if command in _OWN:
-            return _conformance_command() if command == "conformance" else _compare_command()
+            made = {"conformance": _conformance_command, "merge": _merge_command}
+            return made.get(command, _compare_command)()
         if command in TOOLS:
             return _component_command(command, *TOOLS[command])
         if command == JUDGE[1]:
@@ -286,6 +289,24 @@ def _conformance_command() -> click.Command:
         help=help_of(*TOOLS["conformance"], described_as)
         + "\n\nExample: siftune finetune conformance my_loss.py:MyLoss --like dpo",
     )
+
+
+def _merge_command() -> click.Command:
+    described_as = described(*TOOLS["merge"])
+
+    def callback(models: tuple[Path, ...], out: Path, **given: Any) -> None:
+        from siftune.finetune.tools.merge import Merge, result_line  # torch
+
+        chosen = {**parsed(Merge, given), "models": tuple(map(str, models))}
+        echo(result_line(_checked_first(checked(Merge, chosen, "merge"))(out)))
+
+    params = [
+        click.Argument(["models"], type=GivenPath(), nargs=-1, required=True),
+        *_arguments(_WRITTEN["merge"], check_folder)[1:2],
+        *component_options(described_as, leave=("models",), texts=OPTION_TEXTS),
+    ]
+    text = f"{help_of(*TOOLS['merge'], described_as)}\n\n{_MERGED}"
+    return _hinting(WritingCommand(name="merge", params=params, callback=callback, help=text))
 
 
 def _help(group: str, name: str, component: type[Any], words: str) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 from scipy import stats
 
+from siftune.curate.core.errors import UsageError
+from siftune.curate.runners.project_cache import StageCache
+from siftune.curate.runners.run import run as curate_run
 from siftune.curate.runs.recipe import Recipe, Spec
 
 __all__ = [
     "TOKENS",
     "Interval",
     "arm_recipe",
+    "arm_rows",
     "arms_table",
     "difference",
     "mean_interval",
@@ -98,6 +104,29 @@ def arm_recipe(arm: str, pool: Recipe, kept: str, tokenizer: str, tokens: int, s
     }
     stages = (*_splits(pool), count, *chosen[arm])
     return replace(pool, name=f"arm {arm}", stages=stages, seed=seed)
+
+
+def arm_rows(
+    arm: str,
+    pool: Recipe | None,
+    out: Path,
+    tokenizer: str,
+    tokens: int,
+    seed: int,
+    cache: StageCache | None,
+) -> tuple[Path, int]:
+    """The run folder of an arm's rows in the run ``out``, and how many answer tokens they hold.
+
+    Raises:
+        UsageError: the recipe has no rows.
+    """
+    if pool is None:
+        raise UsageError("arms: the recipe has no `rows` to select from")
+    recipe = arm_recipe(arm, pool, str(out / "rows" / "kept.parquet"), tokenizer, tokens, seed)
+    folder = out / "arms" / (f"{arm}-seed{seed}" if varies(arm) else arm)
+    curate_run(recipe, folder, cache=cache)
+    counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS], glob=False)[TOKENS]
+    return folder, int(counted.sum())
 
 
 def _splits(pool: Recipe) -> tuple[Spec, ...]:

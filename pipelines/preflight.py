@@ -29,7 +29,7 @@ from siftune.finetune.tools.init import Init
 from siftune.pipelines.folder import COMMAND, check_pipeline
 from siftune.pipelines.recipe import Pipeline
 from siftune.pipelines.steps import row_step_of, trainer_of
-from siftune.pipelines.train_steps import Step, makes_rows, models_named, with_models
+from siftune.pipelines.train_steps import MERGE, Step, makes_rows, models_named, with_models
 
 __all__ = ["HELDOUT_OF", "Preflight", "forecasts", "recipes_of"]
 
@@ -110,6 +110,10 @@ class Preflight:
                 later = dict.fromkeys(models_named(step.options), _LATER)
                 named = replace(step, options=with_models(step.options, later))
                 trainer = trainer_of(named, offers(self.pipeline, step, self.pipeline.seed, made))
+                if step.method == MERGE:
+                    _check_merge(trainer)
+                    made[step.label] = _LATER
+                    continue
                 self._check_kind(step)
                 _check_whole(trainer)
                 _check_places(trainer)
@@ -230,6 +234,14 @@ def _check_places(trainer: Any) -> None:
             else:
                 loading.config_of(place)
     problems.refuse()
+
+
+def _check_merge(merge: Any) -> None:
+    """Refuse a method, and models that are not there."""
+    merge.check_options()
+    for model in (*merge.models, merge.base):
+        if model not in (None, _LATER):
+            loading.config_of(model)
 
 
 def _check_judges(work: Any) -> None:

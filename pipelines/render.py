@@ -17,7 +17,7 @@ from siftune.pipelines.recipe import Pipeline
 from siftune.pipelines.reports.before_after import means_of, reference_of
 from siftune.pipelines.reports.judge_report import judged_text, unscored_texts
 from siftune.pipelines.steps import judges_pairs, trainer_of
-from siftune.pipelines.train_steps import Step, makes_rows
+from siftune.pipelines.train_steps import MERGE, Step, makes_rows
 
 __all__ = ["arms_text", "plan_text", "result_text"]
 
@@ -64,6 +64,8 @@ def _made_from(pipeline: Pipeline) -> str:
 
 def _step_text(step: Step, forecasts: Sequence[Forecast]) -> str:
     given = "".join(f", {key} {value_text(value)}" for key, value in step.options.items())
+    if step.method == MERGE:
+        return f"{step.label}: {step.method}{given}"
     rows = _rows_text(forecasts)
     return (
         f"{step.label}: {step.method} from {step.start} on `{step.data}`{rows}"

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow.parquet as pq
 
 from siftune.curate.core.errors import UsageError
@@ -23,7 +22,7 @@ from siftune.curate.runs.recipe import Recipe
 from siftune.finetune.models.loading import model_hash, read_facts
 from siftune.finetune.tools.evaluate import Evaluate
 from siftune.finetune.tools.init import Init
-from siftune.pipelines.compare import TOKENS, arm_recipe, arms_table, varies
+from siftune.pipelines.compare import arm_rows, arms_table
 from siftune.pipelines.folder import COMMAND, FILES
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
@@ -32,6 +31,7 @@ from siftune.pipelines.rounds import Rounds
 from siftune.pipelines.steps import code_used, judges_pairs, reward_key, row_step_of, trainer_of
 from siftune.pipelines.train_steps import (
     HELD,
+    MERGE,
     ROW_STEPS,
     ROWS,
     Step,
@@ -112,7 +112,7 @@ class _Work:
         manifest = {
             "siftune": version("siftune"),
             "recipe": asdict(self.pipeline),
-            "data": {key: _summary(value) for key, value in data.items()},
+            "data": {key: {k: one[k] for k in _KEPT} for key, one in data.items()},
             "heldout": {key: hash_file(Path(path)) for key, path in self.heldout.items()},
             "made": self.rows_told,
             "unscored": unscored_of(self.out, {**{key: key for key in data}, **made}),
@@ -133,6 +133,8 @@ class _Work:
         facts = None
         if makes_rows(step.method):
             places[step.label], facts = self._make_rows(step)
+        elif step.method == MERGE:
+            places[step.label] = self._merge(step)
         else:
             rows = self._rows_of(step.data)
             places[step.label] = self._train(step, rows, self.pipeline.seed)
@@ -176,16 +178,8 @@ class _Work:
         return written
 
     def _answer_tokens(self, arm: str, tokens: int, seed: int) -> tuple[Path, int]:
-        """The run folder of an arm's rows, and how many answer tokens they hold."""
-        if self.pipeline.rows is None:
-            raise UsageError("arms: the recipe has no `rows` to select from")
-        kept = str(self.out / "rows" / "kept.parquet")
-        base = str(self.models["base"])
-        recipe = arm_recipe(arm, self.pipeline.rows, kept, base, tokens, seed)
-        folder = self.out / "arms" / (f"{arm}-seed{seed}" if varies(arm) else arm)
-        curate_run(recipe, folder, cache=self.cache)
-        counted = pl.read_parquet(folder / "kept.parquet", columns=[TOKENS], glob=False)[TOKENS]
-        return folder, int(counted.sum())
+        base, rows = str(self.models["base"]), self.pipeline.rows
+        return arm_rows(arm, rows, self.out, base, tokens, seed, self.cache)
 
     def _metric(self, label: str, model: Path, name: str) -> float:
         found = self._evaluate(label, model, judges=False)
@@ -343,6 +337,13 @@ class _Work:
         key = digest_of([step.method, inputs, portable, seed, code_used(trainer)])
         return self._made(step.label, key, lambda folder: trainer(rows, folder), inputs, arm)
 
+    def _merge(self, step: Step) -> Path:
+        merge = self._trainer(step, self.pipeline.seed)
+        inputs = {"models": merge.hashes()}
+        portable = {k: v for k, v in asdict(merge).items() if k not in ("models", "base")}
+        key = digest_of([step.method, inputs, portable, code_used(merge)])
+        return self._made(step.label, key, merge, inputs)
+
     def _trainer(self, step: Step, seed: int) -> Any:
         """The trainer of a step, with the options that the pipeline sets."""
         offered = {
@@ -383,6 +384,8 @@ class _Work:
         return folder
 
 
+_KEPT = ("inputs", "counts", "outputs")
+"""Keys of the manifest of a curate run that are part of the pipeline's."""
 _MODELS = ("model", "reference", "reward")
 _PLACES = ("model", "reward", "ref_model", "eval_rows")
 """Fields that name a place: what lies there is hashed, where it lies does not matter."""
@@ -393,7 +396,3 @@ def _facts_of(rows: Path) -> dict[str, Any]:
     path = rows / "judging.json"
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
     return found
-
-
-def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: manifest[key] for key in ("inputs", "counts", "outputs")}

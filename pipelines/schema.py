@@ -18,7 +18,7 @@ from siftune.curate.judge_stats.drift import Limits
 from siftune.finetune.core.methods import FAMILIES, PREFERENCE, TOOLS, TRAINER_GROUP, TRAINERS
 from siftune.finetune.option_texts import OPTION_TEXTS
 from siftune.pipelines.recipe import ARMS, KEYS
-from siftune.pipelines.train_steps import ROW_STEPS
+from siftune.pipelines.train_steps import MERGE, ROW_STEPS
 
 __all__ = ["pipeline_schema"]
 
@@ -135,6 +135,7 @@ def _methods() -> dict[str, tuple[tuple[str, str], ...]]:
     }
     single = {name: (TRAINER_GROUP, trainer) for name, trainer in TRAINERS.items()}
     single |= {name: (ROW_STEPS, name) for name in usable(ROW_STEPS)}
+    single[MERGE] = TOOLS[MERGE]
     return {**losses, **{name: (place,) for name, place in single.items()}}
 
 

@@ -31,7 +31,8 @@ from siftune.finetune.core.methods import (
 )
 from siftune.finetune.models.loading import model_hash
 from siftune.finetune.rewards.types import entries_of, folders_of
-from siftune.pipelines.train_steps import ROW_STEPS, Step, with_models
+from siftune.finetune.tools.merge import Merge
+from siftune.pipelines.train_steps import MERGE, ROW_STEPS, Step, with_models
 
 __all__ = ["code_used", "judges_pairs", "reward_key", "row_step_of", "trainer_of"]
 
@@ -59,6 +60,9 @@ def trainer_of(step: Step, offered: Mapping[str, Any]) -> Any:
         UsageError: no such method; an option that the trainer or the objective does not have.
     """
     given = dict(step.options)
+    if step.method == MERGE:
+        given.setdefault("seed", offered.get("seed"))
+        return _built("finetune.tools", MERGE, given, MERGE)
     if step.method in TRAINERS:
         trainer = TRAINERS[step.method]
     else:
@@ -114,7 +118,7 @@ def _objective(name: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The trainer that runs an objective, and its options, those of the objective apart."""
     group = family_of(name)
     if group is None:
-        known = (*TRAINERS, *names(ROW_STEPS), "repeat", *objectives())
+        known = (*TRAINERS, *names(ROW_STEPS), MERGE, "repeat", *objectives())
         raise UsageError(f"no method {name!r}; {advice_on_method(name, known)}")
     own, all_else = options(find(group, name)), options(find(TRAINER_GROUP, PREFERENCE))
     _refuse_arguments(name, given, {**own, **all_else})
@@ -146,6 +150,8 @@ def reward_key(reward: str | Mapping[str, Any]) -> Any:
 
 def _components_of(tool: Any) -> Iterator[tuple[str, str]]:
     """Group and name of the components that options of a trainer name."""
+    if isinstance(tool, Merge):
+        yield "finetune.merging", tool.method
     losses = {getattr(tool, "loss", None), *(getattr(tool, "also", None) or {})} - {None}
     for name in sorted(losses):
         yield from ((group, name) for group in FAMILIES if has(group, name))

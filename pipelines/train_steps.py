@@ -18,6 +18,7 @@ __all__ = [
     "HELD",
     "JUDGES",
     "LATEST",
+    "MERGE",
     "MODEL_OF",
     "ROWS",
     "ROW_STEPS",
@@ -39,6 +40,8 @@ LATEST: Final = "latest"
 MODEL_OF: Final = "step:"
 """Before the label of an earlier step, in any option: the model, or the rows, that it made."""
 
+MERGE: Final = "merge"
+"""The step that makes a model of several, and reads no rows."""
 JUDGES: Final = ("judge", "second")
 COSTS: Final = ("max_cost", "price_input", "price_output", "most_per_call")
 """Keys of a recipe, and options of steps, that name a judge."""
@@ -51,7 +54,7 @@ _MOST_ROUNDS: Final = 100
 
 @dataclass(frozen=True)
 class Step:
-    """One training, or one step that makes rows.
+    """One training, one step that makes rows, or one that merges models.
 
     ``start`` is ``base`` or the label of an earlier model: the one that a training starts from, or
     that answers in a step that makes rows. ``data`` is ``rows``, ``pairs`` or the label of an
@@ -166,11 +169,8 @@ class _Reader:
         if name == LATEST:
             raise UsageError(f"{where}: label: {LATEST!r} is the model that was trained last")
         label = f"{name}-{round_}" if round_ else name
-        start = options.pop("start", None) or self._default_start(method, round_)
-        data = options.pop("data", None) or ("rows" if makes_rows(method) else reads_of(method))
         place = f"{where} ({method})"
-        start = self._known(str(start), self._starts(), f"{place}: no model", whole)
-        data = self._known(str(data), self.rows, f"{place}: data: no rows are called", whole)
+        start, data = self._inputs(method, options, round_, place, whole)
         if label in (*self.models.values(), *self.rows.values()):
             what = "rows" if label in self.rows.values() else "model"
             raise UsageError(f"{where}: a second {what} called {label!r}; give it a `label`")
@@ -187,6 +187,22 @@ class _Reader:
         loop = (self.loop, self.stop) if round_ else (0, {})
         reward = self.models.get("reward")
         return Step(label, method, start, data, options, name, round_, reward, *loop)
+
+    def _inputs(
+        self, method: str, options: dict[str, Any], round_: int, place: str, whole: bool
+    ) -> tuple[str, str]:
+        """The labels of the model that a step starts from and of its rows, out of ``options``."""
+        if method == MERGE:
+            if extra := [key for key in ("start", "data") if key in options]:
+                raise UsageError(
+                    f"{place}: unknown key {extra[0]!r}: it merges `models`, such as "
+                    "[step:sft, step:dpo], and reads no rows"
+                )
+            return self.latest, ""
+        start = options.pop("start", None) or self._default_start(method, round_)
+        data = options.pop("data", None) or ("rows" if makes_rows(method) else reads_of(method))
+        start = self._known(str(start), self._starts(), f"{place}: no model", whole)
+        return start, self._known(str(data), self.rows, f"{place}: data: no rows are called", whole)
 
     def _default_start(self, method: str, round_: int) -> str:
         """In rounds the latest policy; else the first sft model, which itself starts from base."""

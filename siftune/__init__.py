@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         score,
         select,
     )
-    from siftune.train import evaluate, sample
+    from siftune.train import evaluate, merge, rejection, sample
 
     __version__: str
 
@@ -74,9 +74,11 @@ __all__ = [
     "loss",
     "losses",
     "measure",
+    "merge",
     "open_run",
     "profile",
     "read",
+    "rejection",
     "report",
     "reward",
     "rewards",
@@ -105,7 +107,7 @@ _PLACES: Final = {
         *("dedup", "from_datasets", "from_polars", "from_records", "judge", "score", "select"),
     ),
     "session": ("show_progress",),
-    "train": ("evaluate", "sample"),
+    "train": ("evaluate", "merge", "rejection", "sample"),
 }
 """Where each name lives; a module is imported when one of its names is used."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Required, TypedDict, Unpack
 
 from siftune.finetune.core.types import TrainResult
 
-__all__ = ['init', 'cispo', 'dapo', 'dr_grpo', 'grpo', 'gspo', 'opo', 'ppo', 'reinforce_pp', 'reward_ensemble', 'reward', 'rloo', 'sft', 'judge', 'alphapo', 'aot', 'aot_unpaired', 'apo_down', 'apo_zero', 'bco_pair', 'cdpo', 'cpo', 'discopop', 'dpo', 'dpo_llama3', 'dpo_norm', 'dpop', 'exo', 'f_dpo', 'gpo', 'ipo', 'ld_dpo', 'nca', 'orpo', 'r_dpo', 'robust_dpo', 'rpo_reward_aware', 'rso_hinge', 'rso_sigmoid', 'simpo', 'slic_hf', 'sppo_hard', 'sppo_soft', 'tdpo1', 'tdpo2', 'wpo', 'apo_zero_unpaired', 'bco', 'dro_v', 'kto', 'nash_md', 'npo', 'npo_kl', 'nll', 'quark', 'reward_weighted', 'weighted_sft', 'best_of_k', 'd2o', 'dno', 'plackett_luce', 'rrhf', 'spo', 'xpo']
+__all__ = ['init', 'cispo', 'dapo', 'dr_grpo', 'grpo', 'gspo', 'opo', 'ppo', 'reinforce_pp', 'reward_ensemble', 'reward', 'rloo', 'sft', 'judge', 'alphapo', 'aot', 'aot_unpaired', 'apo_down', 'apo_zero', 'bco_pair', 'cdpo', 'cpo', 'discopop', 'dpo', 'dpo_llama3', 'dpo_norm', 'dpop', 'exo', 'f_dpo', 'gpo', 'ipo', 'ld_dpo', 'nca', 'orpo', 'r_dpo', 'robust_dpo', 'rpo_reward_aware', 'rso_hinge', 'rso_sigmoid', 'simpo', 'slic_hf', 'sppo_hard', 'sppo_soft', 'tdpo1', 'tdpo2', 'wpo', 'apo_zero_unpaired', 'bco', 'dro_v', 'kto', 'nash_md', 'npo', 'npo_kl', 'dft', 'gkd', 'nll', 'quark', 'reward_weighted', 'weighted_sft', 'best_of_k', 'd2o', 'dno', 'plackett_luce', 'rrhf', 'spo', 'xpo']
 
 class _Objective(TypedDict, total=False):
     model: Required[Any]
@@ -155,6 +155,10 @@ def nash_md(rows: Any, *, out: str | Path, beta: float = ..., **shared: Unpack[_
 def npo(rows: Any, *, out: str | Path, beta: float = ..., retain_weight: float = ..., **shared: Unpack[_Objective]) -> TrainResult: ...
 
 def npo_kl(rows: Any, *, out: str | Path, beta: float = ..., retain_weight: float = ..., **shared: Unpack[_Objective]) -> TrainResult: ...
+
+def dft(rows: Any, *, out: str | Path, mean: Literal['token', 'row'] = ..., **shared: Unpack[_Objective]) -> TrainResult: ...
+
+def gkd(rows: Any, *, out: str | Path, divergence: Literal['reverse', 'forward', 'jsd'] = ..., beta: float = ..., mean: Literal['token', 'row'] = ..., **shared: Unpack[_Objective]) -> TrainResult: ...
 
 def nll(rows: Any, *, out: str | Path, mean: Literal['token', 'row'] = ..., **shared: Unpack[_Objective]) -> TrainResult: ...
 

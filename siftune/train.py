@@ -11,7 +11,7 @@ as it is, what is trained is a copy.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,13 +39,14 @@ if TYPE_CHECKING:  # the functions that `__getattr__` makes, with their options
     from siftune import method_types
     from siftune.method_types import *  # noqa: F403
 
-__all__ = ["evaluate", "methods", "prefer", "sample"]
+__all__ = ["evaluate", "merge", "methods", "prefer", "rejection", "sample"]
 if TYPE_CHECKING:
     __all__ += method_types.__all__
 
 _INIT: Final = ("finetune.tools", "init")
 _EVALUATE: Final = ("finetune.tools", "evaluate")
 _SAMPLE: Final = ("finetune.tools", "sample")
+_MERGE: Final = ("finetune.tools", "merge")
 
 
 def methods() -> tuple[str, ...]:
@@ -251,6 +252,41 @@ def sample(
         UsageError: the model or the reward cannot be used, or an option is wrong.
     """
     return _asked(_SAMPLE, "sample", rows, {"model": model, **given}, out, overwrite)
+
+
+@python_errors()
+def rejection(rows: Any, *, out: str | Path, overwrite: bool = False, **given: Any) -> TrainResult:
+    """Keep the best of several scored answers to each prompt, or those that a draw accepts.
+
+    ``rows`` are ranked rows with scores, such as what `sample` returned; ``given`` are the options
+    of `siftune finetune rejection`. The folder ``out`` is what trainings take.
+
+    Raises:
+        UsageError: the rows have no scores, or an option is wrong.
+    """
+    return _asked(("finetune.tools", "rejection"), "rejection", rows, given, out, overwrite)
+
+
+@python_errors()
+def merge(
+    models: Sequence[Any], *, out: str | Path, overwrite: bool = False, **given: Any
+) -> TrainResult:
+    """Merge the weights of several models into one: ``merge([a, b], out=..., method="ties")``.
+
+    ``models`` are folders, names, or what trainings returned; ``given`` are the options of
+    `siftune finetune merge`, such as ``weights`` and ``base``.
+
+    Raises:
+        UsageError: the models do not fit each other, or an option is wrong.
+    """
+    if isinstance(models, str | Path | TrainResult):
+        raise UsageError("models: expected a list of two or more models, got one")
+    named = as_options({"models": [as_option(one) for one in models], **given})
+    command = checked(find(*_MERGE), named, "merge")
+    command.check_options()
+    with overwriting(overwrite):
+        result: TrainResult = command(Path(str(out)))
+    return result
 
 
 def _asked(

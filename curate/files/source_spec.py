@@ -192,7 +192,17 @@ def _key(key: str) -> str:
 INPUTS: Final = frozenset(
     {
         *("source", "sources", "rows", "pairs", "prompts", "text", "run", "recipe"),
-        *("base", "model", "ref_model", "critic_model", "reference", "reward", "tokenizer"),
+        *(
+            "base",
+            "model",
+            "models",
+            "teacher",
+            "ref_model",
+            "critic_model",
+            "reference",
+            "reward",
+            "tokenizer",
+        ),
         *("advantage", "objective", "policy_loss"),
         *(
             "eval_rows",

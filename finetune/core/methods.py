@@ -196,8 +196,9 @@ TRAINERS: Final = _trainers()
 JUDGE: Final = ("finetune.judge_training", "judge")
 """Package and module of the training of a judge; in recipes ``judge`` is a step that asks one."""
 
+_TOOLS: Final = ("init", "evaluate", "sample", "rejection", "coverage", "merge")
 TOOLS: Final = {
-    **{name: ("finetune.tools", name) for name in ("init", "evaluate", "sample", "coverage")},
+    **{name: ("finetune.tools", name) for name in _TOOLS},
     **{name: ("finetune.comparison", name) for name in ("compare", "conformance")},
 }
 """Commands that train nothing: the package and the module that has each."""

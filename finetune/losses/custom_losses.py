@@ -25,7 +25,14 @@ class _LossFunction(FunctionComponent):
 
     declared: ClassVar[Sequence[str]] = (
         *("needs_reference", "needs_tokens", "needs_columns", "needs_value", "needs_mismatched"),
-        *("needs_label", "needs_reward_tokens", "couples_batch", "on_policy", "shared"),
+        *(
+            "needs_label",
+            "needs_reward_tokens",
+            "needs_teacher",
+            "couples_batch",
+            "on_policy",
+            "shared",
+        ),
     )
     needs_reference: Any = True
 

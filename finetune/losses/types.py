@@ -267,7 +267,8 @@ class Needs:
     ``value``: the value head's output for each prompt. ``mismatched``: answers to other prompts,
     under the policy and the reference. ``label``: whether a completion is desirable.
     ``reward_tokens``: the policy's prompt begins with the token of the completion's reward bin, of
-    which there are ``bins`` (an option of the loss).
+    which there are ``bins`` (an option of the loss). ``teacher``: the reference is another model,
+    which is learned from.
     """
 
     reference: bool = False
@@ -278,14 +279,15 @@ class Needs:
     mismatched: bool = False
     label: bool = False
     reward_tokens: bool = False
+    teacher: bool = False
 
 
 def needs_of(loss: Any) -> Needs:
     """What ``loss`` (a component or its class) declares in its class variables.
 
     ``needs_reference``, ``needs_tokens``, ``needs_columns``, ``needs_value``, ``needs_mismatched``,
-    ``needs_label``, ``needs_reward_tokens`` and ``couples_batch``; what is left out is not
-    needed.
+    ``needs_label``, ``needs_reward_tokens``, ``needs_teacher`` and ``couples_batch``; what is left
+    out is not needed.
     """
     return Needs(
         reference=getattr(loss, "needs_reference", False),
@@ -296,6 +298,7 @@ def needs_of(loss: Any) -> Needs:
         mismatched=getattr(loss, "needs_mismatched", False),
         label=getattr(loss, "needs_label", False),
         reward_tokens=getattr(loss, "needs_reward_tokens", False),
+        teacher=getattr(loss, "needs_teacher", False),
     )
 
 

@@ -65,6 +65,11 @@ class _Parts:
         return any(needs.reward_tokens for needs in self._needs)
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether any part does."""
+        return any(needs.teacher for needs in self._needs)
+
+    @property
     def on_policy(self) -> bool:
         """Whether any part is."""
         return any(getattr(part, "on_policy", False) for part, _ in self.parts)

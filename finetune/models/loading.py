@@ -31,6 +31,7 @@ __all__ = [
     "check_critic",
     "check_read_by",
     "check_same_size",
+    "check_same_tokens",
     "check_writes",
     "config_of",
     "device",
@@ -294,6 +295,21 @@ def check_same_size(model: str | Path, other: str | Path, name: str) -> None:
             f"{name} {other} has the vocab_size {its}, and {model} has {own}: whole distributions "
             "are compared, so expected a model with as many tokens, such as the one that the "
             "other was trained from"
+        )
+
+
+def check_same_tokens(model: str | Path, other: str | Path, name: str) -> None:
+    """Refuse two models whose tokenizers give different ids; ``name`` is the option of ``other``.
+
+    Raises:
+        UsageError: their vocabularies differ.
+    """
+    own, its = (load_tokenizer(each).get_vocab() for each in (model, other))
+    if own != its:
+        first = sorted(dict(own.items() ^ its.items()))[0]
+        raise UsageError(
+            f"{name} {other} has another tokenizer than {model} (they differ in {first!r}): "
+            "distributions over tokens are compared, so expected one with the same vocabulary"
         )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "command_line",
     "licence_of",
     "save_model",
+    "write_facts",
 ]
 
 
@@ -64,12 +65,22 @@ def save_model(
                 model.save_pretrained(part, state_dict=_once(model, weights))
         tokenizer.save_pretrained(part)
         digest = adapter_hash(part) if model is None else model_hash(part)
-        whole = {**facts, "versions": dict(_versions()), "hash": digest}
-        whole["options"] = _published(facts.get("options"))
-        written = sorted(path for path in part.rglob("*") if path.is_file())
-        whole["files"] = {path.relative_to(part).as_posix(): hash_file(path) for path in written}
-        write_json(part / FACTS, whole)
-        write_text(part / "README.md", card(out.name, whole))
+        return write_facts(part, out.name, facts, digest)
+
+
+def write_facts(
+    part: Path, name: str, facts: Mapping[str, Any], digest: str | None = None
+) -> dict[str, Any]:
+    """Write the facts and the card of a model folder that is else whole; returns the facts.
+
+    ``name`` is that of the folder when it is in place, ``digest`` the model's hash, if known.
+    """
+    whole = {**facts, "versions": dict(_versions()), "hash": digest or model_hash(part)}
+    whole["options"] = _published(facts.get("options"))
+    written = sorted(path for path in part.rglob("*") if path.is_file())
+    whole["files"] = {path.relative_to(part).as_posix(): hash_file(path) for path in written}
+    write_json(part / FACTS, whole)
+    write_text(part / "README.md", card(name, whole))
     return whole
 
 
@@ -126,6 +137,7 @@ def card(name: str, facts: Mapping[str, Any]) -> str:
     parts += _command(name, facts)
     tables = {
         "Data": facts.get("data"),
+        "Merged models": facts.get("merged"),
         "Options": _effective(facts),
         "Metrics": facts.get("metrics"),
         "Versions": facts.get("versions"),

@@ -88,6 +88,8 @@ def _answers(needs: Needs, policy: torch.Tensor, reference: torch.Tensor) -> Ans
         name: torch.rand(policy.shape, dtype=torch.float64, generator=generator).to(policy) * there
         for name in needs.tokens
     }
+    if needs.teacher:  # its divergences depend on the policy
+        tokens = {name: (policy - reference).square() / 2 for name in needs.tokens}
     return Answers(
         policy=policy.sum(1),
         lengths=LENGTHS.to(policy.dtype),
@@ -193,6 +195,8 @@ def labels(loss: Any) -> Verdict:
 
 def direction(loss: Any) -> Verdict:
     """A policy that gained on what is better is better than one that gained on what is worse."""
+    if needs_of(loss).teacher:
+        return Verdict("skipped", "it learns a teacher's distribution, not the answers")
     if getattr(loss, "weighs_by_policy", False):
         return Verdict("skipped", "weighs_by_policy: the value of the loss means nothing")
     reference = torch.full((ROWS, WIDTH), -2.0, dtype=torch.float64)

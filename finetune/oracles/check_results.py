@@ -10,7 +10,7 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 
 from siftune.finetune.losses.types import needs_of
-from siftune.finetune.scoring.lm_head import NEED_REFERENCE
+from siftune.finetune.scoring.lm_head import of_both
 
 __all__ = ["OK", "Check", "Verdict", "declared", "failed", "finite", "gradient_of", "near", "whole"]
 
@@ -49,10 +49,10 @@ def declared(loss: Any, tokens: tuple[str, ...], columns: tuple[str, ...]) -> Ve
         (tokens, needs.tokens, "needs_tokens"),
         (columns, needs.columns, "needs_columns"),
     ):
-        wrong = sorted(set(asked) - set(known))
+        wrong = sorted(name for name in asked if name.partition(":")[0] not in known)
         if wrong:
             return failed(f"{kind}: {wrong[0]!r} is not one of {', '.join(known)}")
-    if set(needs.tokens) & set(NEED_REFERENCE) and not needs.reference:
+    if of_both(needs.tokens) and not needs.reference:
         return failed("needs_tokens holds a KL to the reference, needs_reference is not set")
     if needs.mismatched and not needs.reference:
         return failed("needs_mismatched is for a KL to the reference, needs_reference is not set")

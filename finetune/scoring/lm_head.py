@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -13,15 +14,15 @@ from siftune.finetune.scoring.chunked_logps import label_logps, normalised
 
 __all__ = [
     "LOGITS",
-    "NEED_REFERENCE",
     "STATISTICS",
     "TILE",
     "Head",
     "Hidden",
     "measure",
+    "of_both",
 ]
 
-_Measured: TypeAlias = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
+_Measured: TypeAlias = Callable[..., torch.Tensor]
 
 
 def _entropy(policy: torch.Tensor, _: torch.Tensor | None, __: torch.Tensor) -> torch.Tensor:
@@ -43,6 +44,15 @@ def _ref_kl(policy: torch.Tensor, reference: torch.Tensor | None, _: torch.Tenso
     return (reference.exp() * (reference - policy)).sum(-1)
 
 
+def _jsd(
+    policy: torch.Tensor, reference: torch.Tensor | None, _: torch.Tensor, beta: float = 0.5
+) -> torch.Tensor:
+    reference = _given(reference)
+    mixed = torch.logaddexp(reference + math.log(beta), policy + math.log1p(-beta))
+    of_reference = (reference.exp() * (reference - mixed)).sum(-1)
+    return beta * of_reference + (1 - beta) * (policy.exp() * (policy - mixed)).sum(-1)
+
+
 def _top1(policy: torch.Tensor, _: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
     return (policy.argmax(-1) == labels).to(policy.dtype)
 
@@ -53,14 +63,30 @@ STATISTICS: Final[Mapping[str, _Measured]] = {
     "top1": _top1,
     "kl": _kl,
     "ref_kl": _ref_kl,
+    "jsd": _jsd,
 }
 """What is read off a token's whole distribution: log-softmaxes ``(N, V)``, labels ``(N,)`` to (N,).
 
 ``entropy``; ``log_sum_squares`` = log Σ p²; ``top1`` = 1 where the label is the likeliest token;
-``kl`` = KL(π ‖ π_ref); ``ref_kl`` = KL(π_ref ‖ π). In nats, and with gradients to the policy.
+``kl`` = KL(π ‖ π_ref); ``ref_kl`` = KL(π_ref ‖ π); ``jsd`` = β KL(π_ref ‖ m) + (1 - β) KL(π ‖ m)
+with m = β π_ref + (1 - β) π, β being .5 or, as in ``jsd:0.1``, named. In nats, and with gradients
+to the policy.
 """
 
-NEED_REFERENCE: Final = ("kl", "ref_kl")
+_NEED_REFERENCE: Final = ("kl", "ref_kl", "jsd")
+
+
+def of_both(names: Iterable[str]) -> list[str]:
+    """Those of the statistics that are of the reference's whole distribution too, sorted."""
+    return sorted(name for name in {*names} if name.partition(":")[0] in _NEED_REFERENCE)
+
+
+def _measured(
+    name: str, policy: torch.Tensor, reference: torch.Tensor | None, labels: torch.Tensor
+) -> torch.Tensor:
+    """The statistic of a name, whose number, if any, stands behind a colon."""
+    kind, _, number = name.partition(":")
+    return STATISTICS[kind](policy, reference, labels, *([float(number)] if number else []))
 
 
 def _given(reference: torch.Tensor | None) -> torch.Tensor:
@@ -208,7 +234,7 @@ class _Aside:
         if log_ref is not None:
             self.found.setdefault("reference", []).append(_chosen(log_ref, labels))
         for name in self.watched:
-            self.found.setdefault(name, []).append(STATISTICS[name](log_policy, log_ref, labels))
+            self.found.setdefault(name, []).append(_measured(name, log_policy, log_ref, labels))
 
 
 def _by_tiles(
@@ -255,13 +281,13 @@ class _Tile:
         self.seen = True
         labels = self.labels[self.part]
         log_ref = self._log_ref()
-        taken = [STATISTICS[name](log_policy, log_ref, labels) for name in self.statistics]
+        taken = [_measured(name, log_policy, log_ref, labels) for name in self.statistics]
         return (_chosen(log_policy, labels), *taken)
 
     @torch.no_grad()
     def _log_ref(self) -> torch.Tensor | None:
         reference = self.aside.reference
-        if reference is None or not set(self.statistics) & set(NEED_REFERENCE):
+        if reference is None or not of_both(self.statistics):
             return None
         return _log_probs(reference, self.part)
 

@@ -13,7 +13,7 @@ from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.models import loading
-from siftune.finetune.models.loading import check_read_by, check_same_size
+from siftune.finetune.models.loading import check_read_by, check_same_size, check_same_tokens
 from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.runs.resumable_run import Run, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
@@ -216,6 +216,8 @@ class Preference(PolicyOptions):
         held = self._held(objective)
         if held and self.ref_model is not None and not self.precompute_reference:
             check_same_size(self.model, self.ref_model, "ref_model")
+            if _needs_of(objective).teacher:
+                check_same_tokens(self.model, self.ref_model, "ref_model")
         tokenizer = loading.load_tokenizer(self.model)
         preflight.refuse(preflight.check_precision(self.options, loading.device().type == "cpu"))
         preflight.refuse(preflight.check_tokenizer(tokenizer))

@@ -13,7 +13,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.finetune.core.methods import family_of
 from siftune.finetune.losses.types import needs_of
 from siftune.finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
-from siftune.finetune.scoring.lm_head import NEED_REFERENCE
+from siftune.finetune.scoring.lm_head import of_both
 
 if TYPE_CHECKING:
     from siftune.finetune.training.policy_options import PolicyOptions
@@ -126,12 +126,18 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
             f"{name} compares the pairs of a batch with each other: gradient_accumulation would "
             "change what it learns; raise batch_size instead"
         )
-    whole = sorted(set(needs.tokens) & set(NEED_REFERENCE))
+    whole = of_both(needs.tokens)
     if options.precompute_reference and whole:
         raise UsageError(
             f"{name} needs whole distributions of the reference ({', '.join(whole)}), which are "
             "not kept; leave precompute_reference out"
         )
+    if needs.teacher and options.ref_model is None:
+        raise UsageError(f"{name} learns from a teacher: set ref_model, the model that is one")
+    if needs.teacher and options.ref_sync_steps:
+        raise UsageError(f"ref_sync_steps: the reference of {name} is its teacher, and stays")
+    if options.lora and options.ref_model is not None and not needs.teacher:
+        raise UsageError("ref_model: with lora the reference is the model, its adapter off")
     if options.max_kl is not None and not held:
         raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
     if options.ref_sync_steps and not held:

@@ -205,7 +205,8 @@ def reference_of(
         cache = Path(options.cache) if options.cache else run.work
         autocast = machine_arguments(options.precision)["bf16"]
         return None, precomputed(folder, rows, collator, cache, share, dtype, autocast)
-    reference = AdapterOff(policy) if options.lora else frozen(folder, share, dtype)
+    own = options.lora and options.ref_model is None  # a teacher is another model
+    reference = AdapterOff(policy) if own else frozen(folder, share, dtype)
     if tokens and isinstance(reference, Frozen):
         with_embeddings(reference.model, tokens)
         reference = replace(reference, skip=1)

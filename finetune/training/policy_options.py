@@ -85,8 +85,6 @@ class PolicyOptions:
 
     def _refuse_conflicts(self) -> None:
         """Refuse options that ask for a reference which others leave out."""
-        if self.lora and self.ref_model:
-            raise ValueError("ref_model: with lora the reference is the model, its adapter off")
         if self.load_in_4bit and (not self.lora or self.precompute_reference):
             raise ValueError(
                 "load_in_4bit: needs lora, which is what trains, and no precompute_reference, "

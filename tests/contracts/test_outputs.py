@@ -61,6 +61,7 @@ NO_PATHS = {
         "group_by",
         "length",
         "loss",
+        "method",
         "pass_rate",
         "policy_loss",
         "prefix",
@@ -208,6 +209,7 @@ def test_every_command_is_tried_or_listed_as_writing_nothing():
     [
         *(find(group, name) for group in GROUPS for name in names(group)),
         *(find("finetune.tools", name) for name in ("init", "evaluate", "sample", "coverage")),
+        *(find("finetune.tools", name) for name in ("merge", "rejection")),
         find("finetune.comparison", "compare"),
     ],
     ids=lambda component: component.__name__,

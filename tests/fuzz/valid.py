@@ -69,6 +69,7 @@ _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
     "curate explain": {"run": "run", "row_id": "rows:1"},
     "curate export": {"run": "run"},
     "finetune init": {"rows": "text.txt"},
+    "finetune merge": {"models": "lm", "second": "lm"},
     "finetune conformance": {"target": "siftune.finetune.losses.pair.dpo:DPO"},
     "pipelines run": {"recipe": "pipeline.yaml"},
     "report": {"run": "run"},
@@ -121,6 +122,7 @@ _OPTIONS: Final[Mapping[str, Options]] = {
     "finetune coverage": {"--against": "pairs.jsonl", "--model": "embedder", "--clusters": "2"},
     "finetune judge": {"--model": "lm", "--batch-size": "4", "--held-out": "0.9"},
     "finetune sft": {"--model": "lm", **_ONE_STEP},
+    "finetune gkd": {"--model": "lm", "--ref-model": "lm", **_ONE_STEP},
     "finetune ppo": _ROLLOUT,
     **{f"finetune {name}": {**_ROLLOUT, "--group-size": "2"} for name in _GROUPED},
     "finetune evaluate": {"--model": "lm", **_SAMPLED},
@@ -197,7 +199,7 @@ _OF_SCORED_TOO: Final = (
 def arguments(words: tuple[str, ...], positional: Iterable[str]) -> dict[str, str]:
     """The values of a command's arguments by their names."""
     known = _POSITIONAL.get(" ".join(words), {})
-    return {name: known.get(name) or _rows_of(words) for name in positional}
+    return {name: known.get(name) or _rows_of(words) for name in positional} | {**known}
 
 
 def _rows_of(words: tuple[str, ...]) -> str:
@@ -209,7 +211,9 @@ def _rows_of(words: tuple[str, ...]) -> str:
         return "labelled.jsonl"
     if name in ("reward", "reward_ensemble", "compare") or family.endswith(".pair"):
         return "pairs.jsonl"
-    return "ranked.jsonl" if family.endswith(".listwise") else _single(family)
+    return (
+        "ranked.jsonl" if name == "rejection" or family.endswith(".listwise") else _single(family)
+    )
 
 
 def _curated(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Methods that merge the weights of several models into one: one method a file."""
