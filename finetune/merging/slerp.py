@@ -49,4 +49,5 @@ class SLERP:
         if not cosine.abs() <= self.parallel:
             return group.weighted(group.models).sum(0)
         angle = torch.acos(cosine)
-        return (torch.sin(rest * angle) * one + torch.sin(share * angle) * other) / angle.sin()
+        between: Tensor = torch.sin(rest * angle) * one + torch.sin(share * angle) * other
+        return between / angle.sin()

@@ -39,7 +39,7 @@ class TensorFiles(Mapping[str, "Tensor"]):
         check_files(self.folder)
         for path in _files(self.folder):
             with loading(path):
-                file = safe_open(path, "pt").__enter__()  # closed with its last reference
+                file = safe_open(path, "pt")  # closed with its last reference
             for name in file.keys():  # noqa: SIM118
                 if name in self.places:
                     raise UsageError(f"{self.folder}: the tensor {name} is in two weight files")
@@ -96,7 +96,7 @@ def write_tensors(tensors: Iterable[tuple[str, Tensor]], out: Path, shard: int =
     if len(parts) == 1:
         (out / "part-0").rename(out / "model.safetensors")
         return
-    places = {}
+    places: dict[str, str] = {}
     for number, names in enumerate(parts):
         file = f"model-{number + 1:05d}-of-{len(parts):05d}.safetensors"
         (out / f"part-{number}").rename(out / file)

@@ -84,7 +84,7 @@ def of_both(names: Iterable[str]) -> list[str]:
 def _measured(
     name: str, policy: torch.Tensor, reference: torch.Tensor | None, labels: torch.Tensor
 ) -> torch.Tensor:
-    """The statistic of a name, whose number, if any, stands behind a colon."""
+    """The statistic of a name, which may have a number after a colon."""
     kind, _, number = name.partition(":")
     return STATISTICS[kind](policy, reference, labels, *([float(number)] if number else []))
 
