@@ -82,10 +82,9 @@ def _checked(method: str) -> dict[str, float]:
     is that many times ours; and its losses have equal gradients, not equal values.
     """
     _say(f"{method}: the first step on the same answers")
-    options = {**_SIZES, "prompt": 64, "answer": 64, "method": method, "given": True}
-    samples = _run(_WAYS, options, 1)
-    own, other = (samples[way][0].facts for way in _WAYS)
-    return differences(method, own, other, options["answer"])
+    options = {**_SIZES, "answers": 4, "prompt": 64, "answer": 32, "method": method}
+    facts = _run(("check",), options, 1)["check"][0].facts
+    return differences(method, facts[_OURS], facts["trl"], options["answer"])
 
 
 def differences(method: str, own: Any, other: Any, longest: int) -> dict[str, float]:

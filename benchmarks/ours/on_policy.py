@@ -22,17 +22,28 @@ _PROJECTIONS: Final = 3
 def work(options: Options) -> Facts:
     """Train for a few rollouts and count what they and their updates cost.
 
-    Options: way (siftune, siftune-unshared, trl, trl-plain, trl-checkpointed), method (grpo, rloo),
+    Options: way (siftune, siftune-unshared, trl, trl-plain, trl-checkpointed, or check: the facts
+    of siftune and trl by name, for the first step on the same answers), method (grpo, rloo),
     prompt, answer, prompts of a rollout, answers to each, rollouts. ``given``: both sides are given
     the same answers, of ragged lengths, and the facts have advantages, loss and gradient of the
     first step. The model has ``layers``, ``width``, ``vocabulary``, and ``heads`` and ``groups`` of
     keys if they are given; ``device`` is cpu, with ``threads`` (1), or cuda.
     """
+    if options["way"] == "check":
+        return _checked(options)
     torch.set_num_threads(options.get("threads", 1))
     with tempfile.TemporaryDirectory() as folder:
         make = _ours if "siftune" in options["way"] else _trl
         notes = _Notes(options)
         return _measured(make(options, folder, notes), notes)
+
+
+def _checked(options: Options) -> Facts:
+    facts = Facts()
+    with timed(facts):
+        for way in ("siftune", "trl"):
+            facts[way] = work({**options, "way": way, "given": True})
+    return facts
 
 
 class _Notes:
