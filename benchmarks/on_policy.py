@@ -82,9 +82,10 @@ def _checked(method: str) -> dict[str, float]:
     is that many times ours; and its losses have equal gradients, not equal values.
     """
     _say(f"{method}: the first step on the same answers")
-    options = {**_SIZES, "answers": 4, "prompt": 64, "answer": 32, "method": method}
+    longest = 32
+    options = {**_SIZES, "answers": 4, "prompt": 64, "answer": longest, "method": method}
     facts = _run(("check",), options, 1)["check"][0].facts
-    return differences(method, facts[_OURS], facts["trl"], options["answer"])
+    return differences(method, facts[_OURS], facts["trl"], longest)
 
 
 def differences(method: str, own: Any, other: Any, longest: int) -> dict[str, float]:

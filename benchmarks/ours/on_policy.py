@@ -263,8 +263,8 @@ def _trl(options: Options, folder: str, notes: _Notes) -> Any:
             return loss
 
     class Step(TrainerCallback):
-        def on_pre_optimizer_step(self, *_: Any, model: Any, **__: Any) -> None:
-            notes.step(model)
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            notes.step(more["model"])
 
     reference = Path(folder) / "reference"
     llama(options, seed=1).save_pretrained(reference)

@@ -70,7 +70,8 @@ class _Batch:
 
     def __init__(self, policy: Any, name: str, there: Tensor) -> None:
         self.policy, self.name, self.there = policy, name, there
-        self.layers: list[_Reserved] = []
+        self.layers: list[Any] = []
+        self.logits = torch.empty(0)
         self.lengths = there.sum(1)
         self.whole = bool(there.all())
 
@@ -121,7 +122,7 @@ class _Batch:
         cache = None
         if self.layers:
             cache = DynamicCache()
-            cache.layers = self.layers
+            cache.layers = list(self.layers)
         with of_contiguous_states(self.policy):
             out = self._read(ids, positions, cache)
         self.logits = out.logits[:, -1].float()
@@ -146,8 +147,11 @@ class _Reserved(DynamicLayer):
 
     _layer_type = None  # subclasses with one replace the layers of every cache
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, width: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.is_initialized = keys.device, True
         self.width = width
         self._reserve(keys, values, rows)

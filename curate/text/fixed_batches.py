@@ -69,7 +69,7 @@ def _batch(
     filled = [*range(len(prompts)), *[0] * (rows - len(prompts))]  # the first one again
     together = _stacked([caches[at] for at in filled], width - 1)
     asked, numbers = [prompts[at] for at in filled], [seeds[at] for at in filled]
-    out = generate(policy, asked, sampling, numbers, width, {cache_name(policy): together})
+    out = generate(policy, asked, sampling, numbers, width, {str(cache_name(policy)): together})
     return out[: len(prompts)]
 
 
