@@ -56,6 +56,7 @@ _OUTS: Final = {
     "compare": "comparison",
     "coverage": "coverage",
     "rejection": "kept",
+    "propose_reward": "proposed",
     "reward_ensemble": "ensemble",
 }
 _DATA: Final = {
@@ -67,6 +68,7 @@ _DATA: Final = {
     "evaluate": "Data: held-out rows with prompts, or pairs to judge.",
     "sample": "Data: rows with prompts.",
     "coverage": "Data: rows with the prompts that are to be covered, of RL or held-out ones.",
+    "propose_reward": "Data: pairs, ranked lists, or answers labelled good or bad.",
     "compare": "Data: preference rows (a prompt, a chosen and a rejected answer).",
 }
 """The rows that trainers and tools read, by the module of each that does not declare ``data``."""
@@ -74,6 +76,7 @@ _WRITTEN: Final = {  # what is no training
     "init": "Folder of the model that is made.",
     "evaluate": "Folder of the evaluation: the answers or judgements, and their means.",
     "coverage": "Folder of the comparison: its clusters, and the cluster of each prompt.",
+    "propose_reward": "Folder of the search: reward.py, and every proposal with its score.",
     "sample": "Folder of the sampled rows, which losses on own samples are trained on.",
     "rejection": "Folder of the rows that are made, and of the decision on every answer.",
     "merge": "Folder of the merged model.",

@@ -37,7 +37,7 @@ HELDOUT_OF: Final = {"reward": "pairs"}
 """The held-out rows that a method is judged on while it trains."""
 
 _FOLDERS: Final = ("model", "ref_model", "critic_model")  # options of trainers that name a model
-_TABLES: Final = ("eval_rows", "ptx_rows", "watch_rows")
+_TABLES: Final = ("eval_rows", "ptx_rows", "watch_rows", "gate")
 _PAIRS: Final = "finetune.losses.pair"
 _LATER: Final = "made by an earlier step"
 

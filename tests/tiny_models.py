@@ -6,7 +6,14 @@ import json
 import string
 from pathlib import Path
 
-__all__ = ["SENTENCES", "embedder", "language_model", "quality_head", "reward_model"]
+__all__ = [
+    "SENTENCES",
+    "embedder",
+    "gated_reward_model",
+    "language_model",
+    "quality_head",
+    "reward_model",
+]
 
 SENTENCES = [
     "The cat sat on the mat and looked at the sea.",
@@ -75,6 +82,23 @@ def reward_model(model: Path, folder: Path) -> Path:
 
     facts = {"stage": "reward", "method": "none", "seed": 0}
     save_model(load_reward(model), load_tokenizer(model), folder, facts)
+    return folder
+
+
+def gated_reward_model(model: Path, folder: Path) -> Path:
+    """A model of two attributes with random heads, and a random gate."""
+    import torch
+
+    from siftune.finetune.models.loading import load_reward, load_tokenizer
+    from siftune.finetune.reward_models.gate import Gate
+
+    made, names = load_reward(model, classes=["helpful", "short"]), ("helpful", "short")
+    made.save_pretrained(folder)
+    load_tokenizer(model).save_pretrained(folder)
+    width = made.config.hidden_size
+    layer = (torch.randn(2, width, generator=torch.Generator().manual_seed(1)), torch.zeros(2))
+    zeros, ones = torch.zeros(width), torch.ones(width)
+    Gate(names, "short", torch.tensor([0.5, 0]), zeros, ones, (layer,), 1.0, 1.0).save(folder)
     return folder
 
 

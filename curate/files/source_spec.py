@@ -226,6 +226,7 @@ INPUTS: Final = frozenset(
             "calibration",
             "weights",
             "samples",
+            "gate",
             "rollouts_from",
         ),
     }

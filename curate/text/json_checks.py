@@ -229,6 +229,8 @@ def _checker(schema: str) -> Any:
     try:
         kind = library.validators.validator_for(given, library.Draft202012Validator)
         kind.check_schema(given)
+        if wrong := _bad_reference(kind, given):
+            return wrong
     except library.SchemaError as error:
         return f"{error.json_path}: {error.message}"
     except RecursionError:
@@ -243,6 +245,39 @@ def _checker(schema: str) -> Any:
     if "patternProperties" in schema:
         rules["additionalProperties"] = _no_rule  # which keys are additional depends on patterns
     return library.validators.extend(kind, rules)(given, registry=Registry())
+
+
+def _bad_reference(kind: Any, schema: Any) -> str | None:
+    """What is wrong with the first reference of a schema that leads to no schema in it.
+
+    What references lead to is looked at as well, wherever it is, so that no answer finds one later.
+    """
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import specification_with
+
+    draft = specification_with(kind.META_SCHEMA["$schema"])
+    resource = draft.create_resource(schema)
+    registry = _library().validators.SPECIFICATIONS.combine(Registry())
+    waiting, seen = [(resource, registry.resolver_with_root(resource))], set()
+    while waiting:
+        resource, resolver = waiting.pop()
+        if id(resource.contents) in seen or not isinstance(resource.contents, dict):
+            continue
+        seen.add(id(resource.contents))
+        waiting += [(one, resolver.in_subresource(one)) for one in resource.subresources()]
+        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+            reference = resource.contents.get(key)
+            if not isinstance(reference, str):
+                continue
+            try:
+                found = resolver.lookup(reference)
+            except Unresolvable:
+                return f"a reference that is not in it: {reference!r}"
+            if not isinstance(found.contents, dict | bool):
+                return f"a reference to what is no schema: {reference!r}"
+            waiting.append((draft.create_resource(found.contents), found.resolver))
+    return None
 
 
 def _no_rule(*_: Any) -> Iterator[Any]:

@@ -196,7 +196,9 @@ TRAINERS: Final = _trainers()
 JUDGE: Final = ("finetune.judge_training", "judge")
 """Package and module of the training of a judge; in recipes ``judge`` is a step that asks one."""
 
-_TOOLS: Final = ("init", "evaluate", "sample", "rejection", "coverage", "merge")
+_TOOLS: Final = (
+    *("init", "evaluate", "sample", "rejection", "coverage", "merge", "propose_reward"),
+)
 TOOLS: Final = {
     **{name: ("finetune.tools", name) for name in _TOOLS},
     **{name: ("finetune.comparison", name) for name in ("compare", "conformance")},

@@ -13,7 +13,7 @@ from siftune.curate.models.model_config import longest_input
 from siftune.curate.models.precision import Precision
 from siftune.curate.models.token_ids import check_ids, end_ids
 from siftune.curate.text.answer_match import contains, exact_match
-from siftune.finetune.reward_models.members import is_ensemble
+from siftune.finetune.reward_models.members import component_of
 from siftune.finetune.rewards.several import WeightedRewards, parts_of, total_of
 from siftune.finetune.rewards.types import load
 
@@ -239,7 +239,7 @@ class GenerationEval:
         if not isinstance(self.reward, str):
             return self.reward
         own = {"batch_size": self.batch_size, "precision": self.precision}
-        name = "reward_ensemble" if is_ensemble(self.reward) else "reward_model"
+        name = component_of(self.reward)
         built: Reward = registry.build("finetune.rewards", name, {"model": self.reward} | own)
         return built
 

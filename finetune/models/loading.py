@@ -220,10 +220,12 @@ def load_reward(
 
     labels, wanted = config_of(model).num_labels, len(classes) or 1
     if is_reward_model(model) and labels != wanted:
+        gate = (resolve(model) / "gate.safetensors").is_file()
+        gated = "; with its gate it is a reward: --reward FOLDER" if gate else ""
         needed = f"{wanted} are needed" if classes else "a reward model gives one number"
         raise UsageError(
             f"{model} is a classifier of {labels} classes: {needed} "
-            f"(num_labels={wanted}); start from a reward model, a causal model or an encoder"
+            f"(num_labels={wanted}); start from a reward model, a causal model or an encoder{gated}"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,9 +10,20 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.files.atomic import digest_of, read_json, write_json
 from siftune.finetune.models.loading import model_hash
 
-__all__ = ["FILE", "Member", "ensemble_hash", "is_ensemble", "members_of", "write_members"]
+__all__ = [
+    "FILE",
+    "GATE",
+    "Member",
+    "component_of",
+    "ensemble_hash",
+    "is_ensemble",
+    "members_of",
+    "write_members",
+]
 
 FILE: Final = "ensemble.json"
+GATE: Final = "gate.safetensors"
+"""Beside the weights of a reward model of several outputs: its gate (`reward_models.gate`)."""
 
 
 class Member(NamedTuple):
@@ -25,6 +36,13 @@ class Member(NamedTuple):
 def is_ensemble(folder: str | Path) -> bool:
     """Whether a folder holds an ensemble."""
     return (Path(folder) / FILE).is_file()
+
+
+def component_of(folder: str | Path) -> str:
+    """The reward that reads a folder: of an ensemble, of one model, or of one with a gate."""
+    if is_ensemble(folder):
+        return "reward_ensemble"
+    return "gated_attributes" if (Path(folder) / GATE).is_file() else "reward_model"
 
 
 def members_of(model: str) -> tuple[Member, ...]:

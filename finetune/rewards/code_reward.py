@@ -17,7 +17,7 @@ from siftune.finetune.code_execution.probe import check_limits, needs_network
 from siftune.finetune.code_execution.program_text import program_in
 from siftune.finetune.code_execution.run import NotRunError, ProgramError, call_function
 
-__all__ = ["CodeReward"]
+__all__ = ["CodeReward", "RewardLimits", "called", "number_of"]
 
 _START: Final = 30.0  # seconds for the start of a process, on a busy machine, and for the file
 _MOST_BYTES: Final = 1 << 20
@@ -66,10 +66,7 @@ class CodeReward:
             UsageError: a limit does not hold on this machine, or the file does not run.
         """
         check_limits(self.allow)
-        try:
-            ((ok, found),) = self._called([("", "", {})])
-        except ProgramError as error:
-            raise UsageError(f"{self.file} does not run: {error}") from None
+        ((ok, found),) = self._called([""], [""], [{}])
         if not ok and found == f"NameError: name {self.function!r} is not defined":
             raise UsageError(f"{self.file}: expected a function {self.function}, got none")
 
@@ -87,26 +84,22 @@ class CodeReward:
         if not rows:
             return []
         check_limits(self.allow)
-        calls = [
-            (prompt, completion, _plain({**row, **(row.get("extra") or {})}))
-            for prompt, completion, row in zip(prompts, completions, rows, strict=True)
-        ]
+        found = self._called(prompts, completions, rows)
+        return [number_of(value) if ok else None for ok, value in found]
+
+    def _called(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[tuple[bool, Any]]:
+        limits = RewardLimits(self.seconds, self.memory_mb, self.allow)
         try:
-            return [_number(value) if ok else None for ok, value in self._called(calls)]
+            return called(self._program, self.function, prompts, completions, rows, limits)
         except ProgramError as error:
             raise UsageError(f"{self.file} does not run: {error}") from None
-
-    def _called(self, calls: Sequence[tuple[str, str, Any]]) -> list[tuple[bool, Any]]:
-        limits = Limits(
-            cpu_seconds=math.ceil(self.seconds) + 1,
-            wall_seconds=_START + self.seconds * len(calls),
-            memory_mb=self.memory_mb,
-            network=needs_network(self.allow),
-        )
-        try:
-            return call_function(self._program, self.function, calls, limits, self.seconds)
         except NotRunError:
-            return [(False, None)] * len(calls)
+            return [(False, None)] * len(rows)
 
     def describe(self) -> dict[str, Any]:
         """The code of the file, for the key of a training."""
@@ -127,6 +120,42 @@ class CodeReward:
             ) from None
 
 
+@dataclass(frozen=True)
+class RewardLimits:
+    """Seconds of one call, most memory of a process in MiB, and limits that need not hold."""
+
+    seconds: float = 2.0
+    memory_mb: int = 512
+    allow: tuple[str, ...] = ()
+
+
+def called(
+    program: str,
+    name: str,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    limits: RewardLimits,
+) -> list[tuple[bool, Any]]:
+    """Call ``name(prompt, completion, row)`` of a program for each completion (`call_function`).
+
+    Raises:
+        NotRunError: the machine did not run it.
+        ProgramError: the program did not run to its end, so that nothing could be called.
+    """
+    calls = [
+        (prompt, completion, _plain({**row, **(row.get("extra") or {})}))
+        for prompt, completion, row in zip(prompts, completions, rows, strict=True)
+    ]
+    most = Limits(
+        cpu_seconds=math.ceil(limits.seconds) + 1,
+        wall_seconds=_START + limits.seconds * len(calls),
+        memory_mb=limits.memory_mb,
+        network=needs_network(limits.allow),
+    )
+    return call_function(program, name, calls, most, limits.seconds)
+
+
 def _plain(value: Any) -> Any:
     """The value as plain data: what is none is written out."""
     if isinstance(value, Mapping):
@@ -136,7 +165,8 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """What a program gave as a number; None if it is none, or not finite."""
     if not isinstance(value, bool | int | float):
         return None
     try:

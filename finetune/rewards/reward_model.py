@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from siftune.curate.core.ranges import Count
 from siftune.curate.models.model_config import longest_input
@@ -16,6 +16,9 @@ from siftune.finetune.core.scored import EMPTY, TOO_LONG, UNKNOWN, Scored
 from siftune.finetune.data.prompt_truncation import answer_starts
 from siftune.finetune.reward_models.head_states import scores_and_states
 from siftune.finetune.reward_models.known_states import FILE, KnownAnswers, load_known_states
+
+if TYPE_CHECKING:
+    from siftune.finetune.models.loading import DType
 
 __all__ = ["RewardModel"]
 
@@ -212,9 +215,14 @@ class RewardModel:
             )
         tokenizer = loading.load_tokenizer(self.model)
         self._fit(tokenizer)
-        model = loading.placed(loading.load_reward(self.model, frozen_dtype(self.precision)))
+        model = loading.placed(self._model(frozen_dtype(self.precision)))
         model.config.pad_token_id = tokenizer.pad_token_id
         return model, tokenizer
+
+    def _model(self, dtype: DType) -> Any:
+        from siftune.finetune.models.loading import load_reward
+
+        return load_reward(self.model, dtype)
 
     def _fit(self, tokenizer: Any) -> None:
         """Give a tokenizer a padding token, and an encoder's a template."""

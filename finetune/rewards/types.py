@@ -13,7 +13,7 @@ from siftune.curate.core.custom import component, name_in_texts
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.option_values import is_required
 from siftune.curate.models.precision import Precision
-from siftune.finetune.reward_models.members import is_ensemble
+from siftune.finetune.reward_models.members import component_of
 
 __all__ = [
     "Entry",
@@ -282,8 +282,7 @@ def one_of(
             f"{registry.closest(reward, names)}"
         )
     model_options = {"model": reward, "precision": precision, **options}
-    name = "reward_ensemble" if is_ensemble(reward) else "reward_model"
-    model: Reward = registry.build(_REWARDS, name, model_options)
+    model: Reward = registry.build(_REWARDS, component_of(reward), model_options)
     return model
 
 

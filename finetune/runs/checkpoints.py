@@ -176,6 +176,7 @@ _INPUTS: Final = {
     "eval": "the held-out rows",
     "eval_rows": "the held-out rows",
     "ptx_rows": "the supervised rows of ptx_rows",
+    "gate": "the pairs of the gate",
     "pass_rate": "the pass rates",
     "rollouts_from": "the samples of rollouts_from",
 }

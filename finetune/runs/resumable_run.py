@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "quiet", "whole_weights"]
 
-_PLACES: Final = ("model", "ref_model", "critic_model", "eval_rows", "ptx_rows")
+_PLACES: Final = ("model", "ref_model", "critic_model", "eval_rows", "ptx_rows", "gate")
 """Options that name folders and files. What is there decides the result, not where it is: its hash
 is a part of the key of its own."""
 

@@ -54,7 +54,7 @@ CHECKPOINT_FILES: Final = (
 
 BESIDE_FILES: Final = (
     *("metrics.jsonl", "held_out.jsonl", "dropped.jsonl", "value_head.safetensors"),
-    "known_states.safetensors",
+    *("known_states.safetensors", "gate.safetensors"),
     *("evaluation.json", "evaluation/", "evaluation/step-{number}.jsonl"),
     *("watch.jsonl", "alarms.json", "watch/", "watch/step-{number}.jsonl"),
     *("answers.json", "answers/", "answers/step-{number}.jsonl"),

@@ -16,7 +16,7 @@ from siftune.curate.rows.chat import split_turns
 from siftune.finetune.core.scored import Scored, ScoringReward
 from siftune.finetune.models import loading
 from siftune.finetune.models.precision import precision_used
-from siftune.finetune.reward_models.members import ensemble_hash, is_ensemble
+from siftune.finetune.reward_models.members import component_of, ensemble_hash, is_ensemble
 
 __all__ = ["RewardScore"]
 
@@ -96,6 +96,7 @@ class RewardScore:
 
     @cached_property
     def _reward(self) -> ScoringReward:
+        from siftune.finetune.rewards.gated_attributes import GatedAttributes
         from siftune.finetune.rewards.reward_ensemble import RewardEnsemble
         from siftune.finetune.rewards.reward_model import RewardModel
 
@@ -107,4 +108,5 @@ class RewardScore:
                 precision=self.precision,
                 abstain=self.abstain,
             )
-        return RewardModel(self.model, precision=self.precision, abstain=self.abstain)
+        made = GatedAttributes if component_of(self.model) == "gated_attributes" else RewardModel
+        return made(self.model, precision=self.precision, abstain=self.abstain)

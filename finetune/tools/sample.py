@@ -26,19 +26,19 @@ from siftune.curate.rows.pass_rates import pass_rates
 from siftune.finetune.core import distributed
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import preflight, training_rows
-from siftune.finetune.models import loading
-from siftune.finetune.models.loading import check_same_size
-from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
-from siftune.finetune.rewards.several import parts_of, total_of
-from siftune.finetune.rewards.types import check_fields, load, reward_of
-from siftune.finetune.tools.evaluate import chosen_rows
-from siftune.finetune.tools.sampled_lists import (
+from siftune.finetune.generation.sampled_lists import (
     NUMBERS,
     Scored,
     add_prompt,
     attribute_means,
     win_numbers,
 )
+from siftune.finetune.models import loading
+from siftune.finetune.models.loading import check_same_size
+from siftune.finetune.models.precision import Precision, frozen_dtype, precision_used, report
+from siftune.finetune.rewards.several import parts_of, total_of
+from siftune.finetune.rewards.types import check_fields, load, reward_of
+from siftune.finetune.tools.evaluate import chosen_rows
 
 if TYPE_CHECKING:
     from siftune.finetune.rewards.types import Reward

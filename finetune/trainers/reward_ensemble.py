@@ -68,7 +68,8 @@ class RewardEnsemble:
         check_ranges(self)
         if twice := [name for name in _SET_HERE if name in self.reward_options]:
             raise ValueError(f"reward_options: {twice[0]} is an option of the ensemble itself")
-        self._trainer(0, None)
+        if self._trainer(0, None).gate is not None:
+            raise ValueError("reward_options: gate: members have one output; leave it out")
 
     def __call__(self, rows: Path, out: Path) -> TrainResult:
         """Train the members on the pairs of ``rows`` and write them into the folder ``out``.

@@ -23,11 +23,11 @@ from siftune.curate.core.ranges import (
     Seed,
     check_ranges,
 )
-from siftune.curate.core.registry import build
 from siftune.curate.models.model_config import positions_of
 from siftune.finetune.core.distributed import refuse_spread
 from siftune.finetune.core.types import Finishing, TrainResult
 from siftune.finetune.data import preflight, training_rows
+from siftune.finetune.data.comparisons import pairs_in
 from siftune.finetune.data.system_prompts import SystemPrompts
 from siftune.finetune.models import loading
 from siftune.finetune.models.lora import Kept, check_kept, lora_config, whole_model
@@ -36,6 +36,7 @@ from siftune.finetune.models.saving import base_facts, command_line
 from siftune.finetune.reward_models.limits import find_limits
 from siftune.finetune.runs.resumable_run import Run, quiet, whole_weights
 from siftune.finetune.tools.evaluate import write_step, write_summary
+from siftune.finetune.training.gate_stage import check_gate, total_of
 from siftune.finetune.training.trainer_arguments import freeze, training_arguments
 from siftune.finetune.training.watched import check_watch, stopped_by, watch_of
 from siftune.finetune.watch.actions import FixedBeta
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RewardModel"]
 
-_OF_PAIRS: Final = ("by_prompt", "length_head", "center", "domain")
-_LOSSES: Final = "finetune.losses.reward"
 _MAX_LENGTH: Final = 1024
 _TRAINED: Final = ("trained weights", "adapters and the head")
 
@@ -94,6 +93,9 @@ class RewardModel:
             none.
         center: Weight of the squared sum of a pair's scores, which keeps scores around zero
             (arXiv:2312.09244 takes 0.01); none is off.
+        gate: Pairs, a file or a run folder, on which weights of the attributes by the prompt are
+            learned in a second stage (ArmoRM, arXiv:2406.12845).
+        gate_options: Options of the gate, such as steps=500, hidden=64 or length=characters.
         freeze: Number of the lowest layers that stay as they are, with the embeddings; 0 trains
             all.
         max_length: Largest number of tokens of prompt and answer, by default what the model takes,
@@ -120,6 +122,8 @@ class RewardModel:
     system_prompts: Mapping[str, str] = field(default_factory=dict)
     length_head: NonNegative = 0.0
     center: NonNegative | None = None
+    gate: str | None = None
+    gate_options: Mapping[str, Any] = field(default_factory=dict)
     freeze: Natural = 0
     lora: Rank = 0
     lora_alpha: Positive = 16.0
@@ -156,6 +160,7 @@ class RewardModel:
             DataError: pairs cannot be trained on; the text counts and names them.
             UsageError: an option or the model does not fit.
         """
+        check_gate(self, self._heads())
         table = self._read(rows)
         run = Run.of(out, self._key(table))
         with run.held():
@@ -176,8 +181,9 @@ class RewardModel:
         kept = self._rows()
         if facts := kept.facts(table):
             key["numbers"] = facts
-        if self.eval_rows is not None:
-            key["eval"] = training_rows.data_hash(self._read(self.eval_rows))
+        for name, read in (("gate", pairs_in), ("eval_rows", self._read)):
+            if (file := getattr(self, name)) is not None:
+                key[name.removesuffix("_rows")] = training_rows.data_hash(read(file))
         return key
 
     def _read(self, source: Path | str) -> pl.DataFrame:
@@ -217,10 +223,8 @@ class RewardModel:
         trained = adapted = trainer.accelerator.unwrap_model(trainer.model)
         if self.lora:
             trained = whole_model(adapted, self.adapter, self.model, self._load, run.beside)
-        if heads := self._heads():
-            from siftune.finetune.models.reward_heads import folded
-
-            trained = folded(trained, [*heads.values()])
+        trained, gate, more = total_of(self, self._heads(), trained, tokenizer, run.beside)
+        metrics |= more
         facts = {
             "stage": "reward",
             "method": self.objective,
@@ -231,6 +235,7 @@ class RewardModel:
             "precision": formats(self.precision, *self._formats),
             "seed": self.seed,
             "metrics": metrics,
+            **gate,
             **stopped_by(watch),
         }
         if finishing is not None:
@@ -303,21 +308,10 @@ class RewardModel:
         Raises:
             UsageError: there is no such objective, or it cannot use an option.
         """
-        loss: RewardObjective = build(_LOSSES, self.objective, self.objective_options)
-        used = {
-            "use_margin": ("margins", self.use_margin),
-            "win_rates": ("win_rates", self.win_rates),
-            "length_matched": ("weights", self.length_matched),
-        }
-        if getattr(loss, "reads", "pairs") != "pairs":
-            used |= {name: ("pairs", bool(getattr(self, name))) for name in _OF_PAIRS}
-        for option, (needed, is_set) in used.items():
-            if is_set and needed not in loss.takes:
-                raise UsageError(
-                    f"{option}: {self.objective} has no place for it; leave it out, or take "
-                    "bradley_terry"
-                )
-        return loss
+        from siftune.finetune.training.reward_rows import objective_of
+
+        given = [name for name in asdict(self) if getattr(self, name)]
+        return objective_of(self.objective, self.objective_options, given)
 
     def _trainer(self, model: Any, tokenizer: Any, rows: Dataset, ids: list[str], run: Run) -> Any:
         args = self._arguments(run)
@@ -364,7 +358,8 @@ class RewardModel:
             "num_train_epochs": self.epochs,
             "per_device_train_batch_size": self.batch_size,
         }
-        for name in compress(("lora", "length_head"), (self.lora, self.length_head)):
+        alone = ("lora", "length_head", "gate")
+        for name in compress(alone, (self.lora, self.length_head, self.gate)):
             refuse_spread(name)
         return training_arguments(config, own, self.options, run.work, self.precision)
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final, Protocol
 import polars as pl
 import torch
 
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
 from siftune.finetune.core.intervals import with_interval
 from siftune.finetune.data import preflight, training_rows
 from siftune.finetune.data.collator import pad_of
@@ -35,7 +37,7 @@ from siftune.finetune.losses.reward_types import RewardObjective
 from siftune.finetune.runs.finite_steps import ROW
 from siftune.finetune.scoring.step_scores import check_reads_forward, step_scores
 
-__all__ = ["PairRows", "RewardRows", "StepRows", "rows_of"]
+__all__ = ["PairRows", "RewardRows", "StepRows", "objective_of", "rows_of"]
 
 _BATCH: Final = 16
 
@@ -253,6 +255,24 @@ class StepRows:
     def _encoded(self, table: pl.DataFrame, tokenizer: Any, length: int) -> list[StepIds]:
         prompts = [row["prompt"] for row in training_rows.to_prompts(table)]
         return encode_steps(tokenizer, prompts, table["steps"].to_list(), length)
+
+
+def objective_of(name: str, options: Mapping[str, Any], given: Sequence[str]) -> RewardObjective:
+    """The loss called ``name``; ``given`` are the options of the trainer that are set.
+
+    Raises:
+        UsageError: there is no such objective, or it cannot use an option.
+    """
+    loss: RewardObjective = build("finetune.losses.reward", name, options)
+    used = {"use_margin": "margins", "win_rates": "win_rates", "length_matched": "weights"}
+    if getattr(loss, "reads", "pairs") != "pairs":
+        used |= dict.fromkeys(("by_prompt", "length_head", "center", "domain"), "pairs")
+    for option, needed in used.items():
+        if option in given and needed not in loss.takes:
+            raise UsageError(
+                f"{option}: {name} has no place for it; leave it out, or take bradley_terry"
+            )
+    return loss
 
 
 def rows_of(loss: Any, **options: bool) -> RewardRows:

@@ -208,8 +208,7 @@ def test_every_command_is_tried_or_listed_as_writing_nothing():
     "component",
     [
         *(find(group, name) for group in GROUPS for name in names(group)),
-        *(find("finetune.tools", name) for name in ("init", "evaluate", "sample", "coverage")),
-        *(find("finetune.tools", name) for name in ("merge", "rejection")),
+        *(find("finetune.tools", name) for name in names("finetune.tools")),
         find("finetune.comparison", "compare"),
     ],
     ids=lambda component: component.__name__,

@@ -122,11 +122,45 @@ def test_a_schema_that_is_none_is_named_and_checks_nothing(schema: Any) -> None:
     assert (found["json_schema"], found["json_schema_flags"]) == (None, ["bad_schema"])
 
 
+LOST = [
+    {"properties": {"a": {"$ref": "#/$defs/none"}}},
+    {"properties": {"a": {"$ref": "#there"}}, "$defs": {"x": {"$anchor": "here"}}},
+    {"anyOf": [True, {"$ref": "http://example.org/s.json"}]},
+    {"foo": {"items": {"$ref": "#/nope"}}, "items": {"$ref": "#/foo"}},  # behind another one
+    {"items": {"$ref": "#/minItems"}, "minItems": 0},
+    {"$schema": "http://json-schema.org/draft-07/schema#", "items": {"$ref": "#/definitions/b"}},
+]
+FOUND = [
+    {"properties": {"a": {"$ref": "#here"}}, "$defs": {"x": {"$anchor": "here"}}},
+    {"$id": "http://a.b/c", "$defs": {"x": {"$id": "d", "type": "string"}}, "items": {"$ref": "d"}},
+    {"enum": [{}, {"$ref": "#/none"}]},  # a value, no reference
+    {"properties": {"$ref": {"type": "string"}, "child": {"$ref": "#"}}},
+    {"anyOf": [True, {"$ref": "https://json-schema.org/draft/2020-12/schema"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "is_lost"), [(s, True) for s in LOST] + [(s, False) for s in FOUND]
+)
+def test_a_reference_to_nothing_is_found_before_an_answer_needs_it(
+    schema: Any, is_lost: bool
+) -> None:
+    found = scored("{}", schema=schema)
+    wanted = (None, ["bad_schema"]) if is_lost else (1, [])
+    assert (found["json_schema"], found["json_schema_flags"]) == wanted
+    if is_lost:
+        assert "a reference" in found["json_schema_first_wrong"]
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": schema}}]
+    called = scored(calls=[call("weather", {})], tools=tools)
+    assert called["json_schema_flags"] == (["bad_schema"] if is_lost else [])
+
+
 def test_a_hostile_schema_neither_fetches_nor_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     import urllib.request
 
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_: pytest.fail("it was fetched"))
-    assert scored("1", schema={"$ref": "http://example.org/s.json"})["json_schema"] == 1
+    found = scored("1", schema={"$ref": "http://example.org/s.json"})
+    assert (found["json_schema"], found["json_schema_flags"]) == (None, ["bad_schema"])
     assert scored("1", schema={"$ref": "#"})["json_schema"] == 1
     start = perf_counter()
     slow = {"type": "string", "pattern": "^(a+)+$"}

@@ -19,6 +19,7 @@ from siftune.finetune.rewards.length import Length
 from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rewards.text_share import TextShare
 from siftune.finetune.rewards.types import Reward
+from tests.tiny_models import gated_reward_model
 
 SAID = ["yes, yes", "", "The capital of France is Paris.", "NO ", "no", "é ﬁ", "5 of 7"]
 ASKED: list[dict[str, Any]] = [
@@ -43,11 +44,17 @@ def answer(question):
 """
 
 
+@pytest.fixture(scope="module")
+def gated_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gated_reward_model(tiny_model_dir, tmp_path_factory.mktemp("models") / "gated")
+
+
 @pytest.fixture(params=registry.names("finetune.rewards"))
 def reward(
     request: pytest.FixtureRequest,
     tiny_model_dir: Path,
     tiny_reward_dir: Path,
+    gated_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Reward:
     if request.param == "reasoning_gym":
@@ -61,6 +68,7 @@ def reward(
     judged["cache"] = str(folder / "judge.sqlite")
     options: dict[str, dict[str, Any]] = {
         "code_reward": {"file": str(folder / "reward.py")},
+        "gated_attributes": {"model": str(gated_dir)},
         "goal": {**judged, "goal": "it is short"},
         "judge": judged,
         "constraints": {"instructions": {"punctuation:no_comma": {}}},

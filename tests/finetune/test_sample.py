@@ -14,9 +14,9 @@ from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.scorers.pass_rate import PassRate
 from siftune.finetune.cli import finetune
 from siftune.finetune.generation.mixture_policy import mixed
+from siftune.finetune.generation.sampled_lists import Scored
 from siftune.finetune.models.loading import load_causal, model_hash
 from siftune.finetune.tools.sample import Sample
-from siftune.finetune.tools.sampled_lists import Scored
 from siftune.finetune.trainers.preference import Preference
 from tests.finetune.test_answers import bad, good, rows_file, said, unpaired
 

@@ -60,6 +60,7 @@ _ROLLOUT: Final = {
     **_LENGTH,
 }
 _GROUPED: Final = (*("grpo", "dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "opo"),)
+_OF_PAIRS: Final = ("reward", "reward_ensemble", "propose_reward")
 _SAMPLED: Final = {"--limit": "1", "--max-new-tokens": "2"}
 
 _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
@@ -120,6 +121,14 @@ _OPTIONS: Final[Mapping[str, Options]] = {
         "--reward-options": "{options: {max_steps: 1}}",
     },
     "finetune coverage": {"--against": "pairs.jsonl", "--model": "embedder", "--clusters": "2"},
+    "finetune propose_reward": {
+        "--judge": "lm",
+        "--task": "politeness",
+        "--count": "1",
+        "--rounds": "1",
+        "--limit": "2",
+        "--max-tokens": "2",
+    },
     "finetune judge": {"--model": "lm", "--batch-size": "4", "--held-out": "0.9"},
     "finetune sft": {"--model": "lm", **_ONE_STEP},
     "finetune gkd": {"--model": "lm", "--ref-model": "lm", **_ONE_STEP},
@@ -209,7 +218,9 @@ def _rows_of(words: tuple[str, ...]) -> str:
         return "scored" if name in (*_OF_SCORED, *_OF_SCORED_TOO) else _curated(name)
     if name == "judge":
         return "labelled.jsonl"
-    if name in ("reward", "reward_ensemble", "compare") or family.endswith(".pair"):
+    if name in ("reward", "reward_ensemble", "compare", "propose_reward") or family.endswith(
+        ".pair"
+    ):
         return "pairs.jsonl"
     return (
         "ranked.jsonl" if name == "rejection" or family.endswith(".listwise") else _single(family)

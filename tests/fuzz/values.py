@@ -53,6 +53,7 @@ _PAIRS: Final[Mapping[str, Sequence[str]]] = {
     "--reward-options": ("target=nan", "target=-1", "target=1e400", "none=1", "{target: [1]}"),
     "--method-options": ("density=0.5", "density=-1", "density=nan", "none=1", "parallel=2"),
     "--objective-options": ("weights={a: 1}", "weights=1", "gamma=-1", "gamma=nan", "none=1"),
+    "--gate-options": ("steps=0", "lr=nan", "dropout=2", "length=none", "none=1", "{hidden: [1]}"),
     "--system-prompts": ("code=x", "none={a: 1}", "code=1"),
     "--watch-detectors": ("length={relative: -1}", "length=none", "none=1", "length=nan"),
     "--advantage-options": ("lam=nan", "lam=2", "eps=-1", "none=1", "{gamma: [1]}", "gamma=x"),

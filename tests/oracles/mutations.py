@@ -24,6 +24,7 @@ from tests.oracles.bugs import PAIRS, Mutation
 from tests.oracles.bugs_answers import ANSWERS
 from tests.oracles.bugs_draws import DRAWS
 from tests.oracles.bugs_known_answers import KNOWN_ANSWERS
+from tests.oracles.bugs_reward_search import REWARD_SEARCH
 from tests.oracles.bugs_rewards import REWARDS
 from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
@@ -56,6 +57,7 @@ MUTATIONS = (
     *KNOWN_ANSWERS,
     *RUN_REWARDS,
     *TEXT_REWARDS,
+    *REWARD_SEARCH,
     *_own(),
 )
 TABLE = Path(__file__).with_name("KILLS.md")
