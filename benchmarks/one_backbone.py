@@ -5,13 +5,15 @@ them. ``--model`` is a model folder or a name. A reward adapter is made first, i
 own; what it scores does not matter. Then PPO trains for one rollout: sampling, scores, two updates,
 a second sampling, a checkpoint. Counted are the bytes of all tensors that exist at once, gradients,
 activations and the optimiser's state among them, but not Python, its modules and what an allocator
-keeps. They are compared with the base's weights: 1.35 times these is the goal. ``--separate``
-trains with a critic and a reward model of their own instead, for comparison.
+keeps. They are compared with the base's weights: 1.35 times these is the goal. Beside them stand
+resident memory (Linux alone) with all modules imported, with the models loaded, and at its peak.
+``--separate`` trains with a critic and a reward model of their own instead, for comparison.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -119,6 +121,8 @@ def _trained(asked: argparse.Namespace, folder: Path, reward: Path) -> dict[str,
     from siftune.finetune.rewards.types import reward_of
     from siftune.finetune.rl.backbone import load_whole
 
+    for name in ("peft", "transformers.trainer", "siftune.finetune.rl.prepare"):
+        importlib.import_module(name)  # before resident memory is read
     torch.set_num_threads(1)
     rows = folder / "rows.parquet"
     _rows().write_parquet(rows)
@@ -129,6 +133,7 @@ def _trained(asked: argparse.Namespace, folder: Path, reward: Path) -> dict[str,
         "critic": "separate" if asked.separate else "adapter",
     }  # fmt: skip
     trainer: Any = registry.build("finetune.trainers", "ppo", options)
+    resident = {"resident_python_mb": _resident("VmRSS")}
     score = reward_of(str(reward), {}, asked.precision)
     load_whole(score)
     table = training_rows.load(rows, ("conversation",))
@@ -137,6 +142,7 @@ def _trained(asked: argparse.Namespace, folder: Path, reward: Path) -> dict[str,
     policy = loop.ac.policy.get_base_model()
     base = [one for name, one in policy.named_parameters() if "lora_" not in name]
     models = [*loop.ac.parameters(), *_own_parameters(score)]
+    resident["resident_loaded_mb"] = _resident("VmRSS")
     with Tensors(models) as tensors:
         loop.train()
     one = sum(each.numel() * each.element_size() for each in base)
@@ -153,7 +159,18 @@ def _trained(asked: argparse.Namespace, folder: Path, reward: Path) -> dict[str,
         "peak_mb": round(tensors.peak / 2**20, 1),
         "times": round(tensors.peak / one, 3),
         "goal": GOAL,
+        **resident,
+        "resident_peak_mb": _resident("VmHWM"),
     }
+
+
+def _resident(name: str) -> float | None:
+    """Resident memory of this process now (``VmRSS``) or at its peak (``VmHWM``), in MiB."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    (line,) = (line for line in status.read_text("utf-8").splitlines() if line.startswith(name))
+    return round(int(line.split()[1]) / 1024, 1)
 
 
 def _own_parameters(reward: Any) -> list[torch.Tensor]:
