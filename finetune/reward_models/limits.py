@@ -69,9 +69,7 @@ def find_limits(
         scores, far = scores_and_states(
             model, tokenizer, [one.ids for one in others], starts=starts, read=read
         )
-        states = _saved(fitted, others, far, folder)
-        if isinstance(states, dict):
-            states["answers"] = count
+        states = _saved(fitted, count, others, far, folder)
     calibration = _calibration(scores, sides) if sides else "there are no held-out pairs"
     return {"calibration": calibration, "known_states": states}
 
@@ -87,7 +85,9 @@ def _fitted(model: Any, tokenizer: Any, known: Sequence[_Text]) -> tuple[KnownAn
     return KnownAnswers.fit(answers, states, prompts, size), len(some)
 
 
-def _saved(fitted: KnownAnswers, texts: Sequence[_Text], far: Sequence[float], folder: Path) -> Any:
+def _saved(
+    fitted: KnownAnswers, count: int, texts: Sequence[_Text], far: Sequence[float], folder: Path
+) -> Any:
     """Set the threshold by the distances of different texts, and write the file."""
     distances = dict(zip((tuple(one.ids) for one in texts), far, strict=True))
     try:
@@ -96,6 +96,7 @@ def _saved(fitted: KnownAnswers, texts: Sequence[_Text], far: Sequence[float], f
         return str(error)
     found.save(folder)
     return {
+        "answers": count,
         "held_out": len(distances),
         "threshold": found.threshold,
         "false_flags": found.false_flags,
