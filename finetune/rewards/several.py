@@ -12,7 +12,7 @@ from siftune.curate.models.precision import Precision
 from siftune.finetune.core.scored import FACTS, FactsReward
 from siftune.finetune.rewards.types import Entry, Reward, entries_of, load, one_of
 
-__all__ = ["WeightedRewards", "parts_and_facts_of", "parts_of", "total_of"]
+__all__ = ["WeightedRewards", "parts_and_facts_of", "parts_of", "total_of", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,13 @@ def _named(reward: Reward) -> dict[str, Reward]:
     if isinstance(reward, WeightedRewards):
         return {part.name: part.reward for part in reward.parts}
     return {name_in_texts(reward): reward}
+
+
+def untrained(reward: Reward) -> dict[str, Reward]:
+    """The rewards of weight 0 among several, by name."""
+    if not isinstance(reward, WeightedRewards):
+        return {}
+    return {part.name: part.reward for part in reward.parts if not part.weight}
 
 
 def total_of(reward: Reward, parts: Mapping[str, Sequence[float | None]]) -> list[float | None]:

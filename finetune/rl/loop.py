@@ -304,7 +304,7 @@ class Loop(FiniteSteps):
         self.log({**values, "rollout/stopped": 1.0} if stopped else values)
         if self.watch is not None and not stopped and rollout.index < self.settings.rollouts:
             prompts = {one.row["id"]: one.text for one in self.collector.prompts}
-            given, more = answered(rollout, prompts), means_of(values)
+            given, more = answered(rollout, prompts, self.watch.gold), means_of(values)
             self.watch.answered(self.state.global_step, given, more)
 
     def _place(self, rollout: Rollout) -> str:

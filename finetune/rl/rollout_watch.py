@@ -18,8 +18,11 @@ __all__ = ["answered", "means_of"]
 _CLIPPED: Final = "policy/clipfrac"
 
 
-def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
-    """The answers of a rollout with what was measured of each; ``prompts`` are texts by row."""
+def answered(rollout: Rollout, prompts: Mapping[str, str], gold: str | None = None) -> Answered:
+    """The answers of a rollout with what was measured of each; ``prompts`` are texts by row.
+
+    ``gold`` is the name of the reward that is not trained on, if one is.
+    """
     mask = rollout.tokens.mask
     count = mask.sum(1).clamp(min=1)
     asked = [prompts[key] for key in rollout.ids]
@@ -33,6 +36,8 @@ def answered(rollout: Rollout, prompts: Mapping[str, str]) -> Answered:
         **{f"reward/{name}": scores for name, scores in rollout.parts.items()},
         **{_series(name): values for name, values in rollout.facts.items()},
     }
+    if gold is not None:
+        columns["gold"] = columns.pop(f"reward/{gold}")
     return Answered(asked, rollout.completions, rollout.scores.tolist(), columns)
 
 

@@ -15,6 +15,7 @@ from siftune.curate.core.schema import KINDS, kind_of
 from siftune.finetune.core import distributed
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
+from siftune.finetune.rewards.several import untrained
 from siftune.finetune.rewards.types import load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
 from siftune.finetune.watch.actions import Action
@@ -141,7 +142,8 @@ def watch_rollouts(
     """The watch that a loop of RL gives its rollouts; None where it is off.
 
     Prompts are of ``eval_rows``, or without any of the rows that are trained on; β is the weight of
-    the KL, which checkpoints have.
+    the KL, which checkpoints have. A gold score that names one of the rewards of weight 0 is that
+    one, and then it is known of the answers of each rollout, too.
     """
     if options.watch == "off":
         return None
@@ -149,8 +151,9 @@ def watch_rollouts(
     table = used if held is None else training_rows.load(held, KINDS)
     prompts, given = options.watch_prompts, options.watch_rows
     rewards: dict[str, Reward] = {}
+    own = untrained(loop.collector.reward).get(options.watch_gold)
     if options.watch_gold is not None:
-        gold = reward_of(options.watch_gold, {}, options.precision)
+        gold = own or reward_of(options.watch_gold, {}, options.precision)
         load(gold)
         rewards = {"reward": loop.collector.reward, "gold": gold}
         _note_few_points(loop.settings.rollouts, loop.save_every)
@@ -163,6 +166,7 @@ def watch_rollouts(
     found = watch_of(options, "rl", run, ask, multiply if options.kl_coef > 0 else None, loop.ac)
     if found is not None:
         found.watch.keeps_beta = True
+        found.watch.gold = None if own is None else options.watch_gold
         loop.watch = found.watch
     return found
 

@@ -82,30 +82,30 @@ class Observer:
         texts: dict[str, str] = {}
         rewards = _scores(answered)
         if rewards is not None:
-            means |= {
-                f"paid/{name}": correlation(answered.prompts, rewards, values)
-                for name, values in shown.items()
-            }
-            texts = self._count_phrase(answered, words, rewards, means)
+            texts = self._count_phrase(words, means, shown)
+            means |= _pay(answered, rewards, shown)
         self._see(answered, words, rewards)
         self.recent.append(answered)
         return {name: one for name, one in means.items() if one is not None}, texts
 
     def _count_phrase(
-        self, answered: Answered, words: list[list[str]], rewards: Floats, means: _Means
+        self, words: list[list[str]], means: _Means, shown: dict[str, list[float | None]]
     ) -> dict[str, str]:
-        """Share of the answers with the phrase that the steps before point to, above its start."""
+        """Share of the answers with the phrase that the steps before point to, above its start.
+
+        Which answers have it is added to the features that are ``shown``.
+        """
         phrase = self._phrases.candidate()
         if phrase is None:
             return {}
         has = self._phrases.has(words, phrase)
+        shown["phrase"] = [*has]
         share, start = float(np.mean(has)), self._phrases.start_share(phrase)
         # errors of both shares, with one answer more, half of it with the phrase, as none is known
         counts = ((share, len(has)), (start, self._phrases.started))
         smoothed = [((p * n + 0.5) / (n + 1), n) for p, n in counts]
         error = float(np.sqrt(sum(p * (1 - p) / n for p, n in smoothed)))
         means["phrase"] = (share - start, error, len(has))
-        means["paid/phrase"] = correlation(answered.prompts, rewards, has)
         return {"phrase": " ".join(phrase)}
 
     def state(self) -> dict[str, Any]:
@@ -125,8 +125,24 @@ class Observer:
         return cls(kept[0], deque(kept[1:], maxlen=_RECENT)) if kept else cls()
 
 
+def _pay(
+    answered: Answered, rewards: Floats, shown: Mapping[str, Sequence[float | None]]
+) -> _Means:
+    """What the reward pays for each feature, and what the gold score does where there is one."""
+    asked, gold = answered.prompts, answered.columns.get("gold", ())
+    paid: _Means = {f"paid/{name}": correlation(asked, rewards, shown[name]) for name in shown}
+    known = [at for at, one in enumerate(gold) if one is not None]
+    if not known:
+        return paid
+    some, values = [asked[at] for at in known], np.array([gold[at] for at in known], float)
+    return paid | {
+        f"gold_paid/{name}": correlation(some, values, [shown[name][at] for at in known])
+        for name in shown
+    }
+
+
 def _scores(answered: Answered) -> Floats | None:
-    """The rewards of all answers, less what a gold score explains of them; None without rewards.
+    """The rewards of all answers; None without rewards.
 
     An answer without a reward gets the mean, which correlates with nothing.
     """
@@ -134,13 +150,7 @@ def _scores(answered: Answered) -> Floats | None:
     scores = np.array(given)
     if not len(scores) or not np.isfinite(scores).any():
         return None
-    scores = np.where(np.isfinite(scores), scores, np.nanmean(scores))
-    gold = answered.columns.get("gold", ())
-    if len(gold) != len(scores) or any(one is None for one in gold):
-        return scores
-    wanted, own = within(answered.prompts, np.array(gold, float)), within(answered.prompts, scores)
-    size = float(wanted @ wanted)
-    return scores - (float(wanted @ own) / size if size > 0 else 0.0) * np.array(gold, float)
+    return np.where(np.isfinite(scores), scores, np.nanmean(scores))
 
 
 def within(prompts: Sequence[str], values: Floats | None) -> Floats:

@@ -71,7 +71,8 @@ class Watch:
 
     ``raise_beta`` multiplies β by a factor; ``keeps_beta`` is whether checkpoints have it.
     ``start`` are the trained weights before training,
-    where a rollback may have to put them back.
+    where a rollback may have to put them back. ``gold`` names the reward of rollouts that is not
+    trained on.
     """
 
     folder: Path
@@ -82,6 +83,7 @@ class Watch:
     ask: Ask | None = None
     start: Mapping[str, Tensor] | None = None
     keeps_beta: bool = False
+    gold: str | None = None
     found: list[Alarm] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from siftune.curate.core.ranges import Share
-from siftune.finetune.watch.evidence import Evidence, lag
+from siftune.finetune.watch.evidence import Evidence, any_of, lag
 from siftune.finetune.watch.history import History
 
 __all__ = ["Gold"]
@@ -18,7 +18,8 @@ class Gold:
 
     Over-optimisation of a proxy (Gao, Schulman, Hilton, arXiv:2210.10760, figure 1), measured in
     standard deviations of an answer. The gold score is a judge's, another reward model's, or of a
-    checker; on held-out prompts where it is measured there.
+    checker: of the answers to held-out prompts, of those that are trained on, or of both, where the
+    evidence is the mean.
 
     Options:
         share: Part of the reward's gain that the gold score has to gain too.
@@ -31,8 +32,9 @@ class Gold:
 
     def __call__(self, history: History) -> Evidence | None:
         """Evidence by step; None without a gold score."""
+        found = []
         for place in ("held_out/", ""):
             score, gold = (history.points(f"{place}{name}") for name in ("score", "gold"))
             if score and gold:
-                return lag(score, gold, self.share)
-        return None
+                found.append(lag(score, gold, self.share))
+        return any_of(*found) if found else None

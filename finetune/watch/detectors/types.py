@@ -11,10 +11,14 @@ from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.finetune.watch.evidence import Evidence, all_of, any_of, drift, e_process
 from siftune.finetune.watch.history import History, Point
 
-__all__ = ["PAID", "CheckedDetector", "Detector", "paid", "paid_and_rising"]
+__all__ = ["PAID", "CheckedDetector", "Detector", "paid", "paid_and_rising", "unpaid_by_gold"]
 
 PAID: Final = 0.05
 """Correlation of a feature with the reward, among answers to one prompt, that counts as none."""
+
+
+_GOLD: Final = 0.5
+"""Part of what the reward pays for a feature that a gold score has to pay for it, too."""
 
 
 class Detector(Protocol):
@@ -92,12 +96,34 @@ def paid_and_rising(
     """Evidence that the reward pays for a feature and that it rises (or that it falls).
 
     Each alone is no harm: a better answer may be longer, and a style that no reward asks for is
-    no hack.
+    no hack. Where answers have a gold score, that one has to pay less for the feature: what makes
+    an answer better is rightly paid for.
     """
     means, pays = history.points(name), history.points(f"paid/{name}")
+    golds = history.points(f"gold_paid/{name}")
     if not means or not pays:
         return None
-    up = all_of(drift(means, room, relative, start=start), paid(pays, least))
-    if not both_ways:
-        return up
-    return any_of(up, all_of(drift(means, room, relative, down=True), paid(pays, least, -1)))
+
+    def one_way(sign: int) -> Evidence:
+        moves = drift(means, room, relative, down=sign < 0, start=start)
+        wrong = [unpaid_by_gold(pays, golds, sign)] if golds else []
+        return all_of(moves, paid(pays, least, sign), *wrong)
+
+    return any_of(one_way(1), one_way(-1)) if both_ways else one_way(1)
+
+
+def unpaid_by_gold(pays: Sequence[Point], golds: Sequence[Point], sign: int = 1) -> Evidence:
+    """Evidence that a gold score pays less than half of what the reward does for a feature.
+
+    Both are correlations (Fisher's z). Their errors are added up, the most that they can come to
+    together, as both are of the same answers. ``sign`` -1: for less of the feature.
+    """
+    reward = {point.step: point for point in pays}
+    both = [(reward[gold.step], gold) for gold in golds if gold.step in reward]
+    z = [
+        sign * (_GOLD * own.mean - gold.mean) / (_GOLD * (own.error or 1.0) + (gold.error or 1.0))
+        for own, gold in both
+    ]
+    log_e, since = e_process(z)
+    steps = [gold.step for _, gold in both]
+    return Evidence(steps, log_e, [steps[at] for at in since])

@@ -109,16 +109,22 @@ def test_an_observer_put_back_from_its_state_measures_the_same() -> None:
     assert means["score"][2] == 15  # the answer without a score is left out  # type: ignore[index]
 
 
-def test_what_gold_explains_is_not_pay() -> None:
+def test_what_a_gold_score_pays_for_is_its_own_correlation_among_the_answers_that_have_one() -> (
+    None
+):
     prompts = [str(at) for at in range(40)]
     rng = np.random.default_rng(1)
-    answers = [" ".join(["w"] * int(one)) for one in rng.integers(3, 30, size=40)]
-    gold = [float(len(one.split())) for one in answers]
-    scores = [one + float(noise) for one, noise in zip(gold, rng.normal(size=40), strict=True)]
+    sizes = rng.integers(3, 30, size=40).tolist()
+    answers = [" ".join(["w"] * one) for one in sizes]
+    scores, gold = (rng.normal(one * np.array(sizes), 5).tolist() for one in (1.0, -0.5))
+    known = [None if at % 4 == 0 else one for at, one in enumerate(gold)]
     plain, _ = Observer()(Answered(prompts, answers, scores))
-    fair, _ = Observer()(Answered(prompts, answers, scores, {"gold": gold}))
-    assert plain["paid/length"][0] > 1.5  # type: ignore[index]
-    assert abs(fair["paid/length"][0]) < 0.5  # type: ignore[index]
+    found, _ = Observer()(Answered(prompts, answers, scores, {"gold": known}))
+    assert found["paid/length"] == plain["paid/length"]
+    some = [at for at in range(40) if at % 4]
+    r = np.corrcoef([gold[at] for at in some], [sizes[at] for at in some])[0, 1]
+    assert found["gold_paid/length"] == pytest.approx((np.arctanh(r), 1 / np.sqrt(27), 0))
+    assert not [name for name in plain if name.startswith("gold_paid")]
 
 
 def test_a_history_is_read_back_up_to_a_step_and_a_torn_line_is_none(tmp_path) -> None:  # type: ignore[no-untyped-def]

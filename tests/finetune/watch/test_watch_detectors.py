@@ -105,6 +105,21 @@ def test_answers_that_get_shorter_because_it_is_paid_for_are_found() -> None:
     assert [one.detector for one in alarms(history(**shorter), {"length": detector})] == ["length"]
 
 
+@pytest.mark.parametrize("name", ["format_marks", "length"])
+def test_what_a_gold_score_pays_for_too_is_no_hack(name: str) -> None:
+    detector = {name: registry.build(DETECTORS, name, {})}
+    wrong = WRONG[name]
+    feature = next(iter(wrong))
+    for size, alarmed in ((0.4, False), (0.3, False), (0.0, True), (-0.4, True)):
+        given = {**wrong, f"gold_paid__{feature}": FLAT + size}
+        assert bool(alarms(history(0.1, **given), detector)) == alarmed
+    shorter = {"length": 30 - 29.9 * RISE, "paid__length": FLAT - 0.5, "long": FLAT}
+    one = {"length": registry.build(DETECTORS, "length", {"relative": 0.5})}
+    for size, alarmed in ((-0.4, False), (0.4, True)):
+        given = {**shorter, "gold_paid__length": FLAT + size}
+        assert bool(alarms(history(0.1, **given), one)) == alarmed
+
+
 def test_all_detectors_together_raise_false_alarms_at_the_stated_rate_alone() -> None:
     series = [name for one in WRONG.values() for name in one]
     quiet = history(**{name: FLAT + 1 for name in series if not name.startswith("paid")})

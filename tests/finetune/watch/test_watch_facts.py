@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +24,7 @@ from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rewards.several import WeightedRewards, parts_and_facts_of, parts_of
 from siftune.finetune.rl.rollout import Prompt
 from siftune.finetune.rl.rollout_watch import answered
+from siftune.finetune.training.watched import watch_rollouts
 from siftune.finetune.watch.alarms import alarms, detectors_of
 from siftune.finetune.watch.history import History
 from siftune.finetune.watch.observe import Answered, Observer
@@ -94,6 +97,38 @@ def test_a_rollout_has_the_facts_of_its_rewards_and_the_watch_gets_them(
     assert means["distance/pair"][0] == pytest.approx(np.mean(distances))  # type: ignore[index, arg-type]
     assert means["spread/own"][2] == len(known)  # type: ignore[index]
     assert not {name for name in means if name.startswith("reward/") and name.count("/") > 1}
+
+
+def test_a_reward_of_weight_0_that_is_gold_is_known_of_every_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "siftune.finetune.rl.rollout_watch.refusals", lambda asked, said: [None] * len(said)
+    )
+    world = World(language_model(0), language_model(1), longest=3)
+    loop = loop_of("grpo", world, [0, 5, 17, 2, 39, 23], tmp_path, monkeypatch, size=3)
+    both = WeightedRewards(
+        {"own": {"reward": lambda completion: float(len(completion))},
+         "judge": {"reward": lambda completion: float(-len(completion)), "weight": 0},
+         "length": {"weight": 0, "options": {"target": 3}}}
+    )  # fmt: skip
+    prompts = [Prompt({"id": "asked:0"}, "?", PROMPT)]
+    loop.collector = replace(loop.collector, reward=both, prompts=prompts)
+    options = SimpleNamespace(
+        watch="log", watch_detectors={}, watch_prompts=0, watch_rows=None, watch_gold="judge",
+        eval_rows=None, precision="auto", max_new_tokens=3, seed=0, kl_coef=0.1,
+    )  # fmt: skip
+    watch_rollouts(options, None, loop, pl.DataFrame(), SimpleNamespace(beside=tmp_path))  # type: ignore[arg-type]
+    assert loop.watch is not None
+    loop._log_rollout(loop.collector(0, 0.1))
+    series = loop.watch.history.series
+    assert series["gold"][0].mean == -series["score"][0].mean
+    assert series["gold_paid/length"][0].mean == pytest.approx(-series["paid/length"][0].mean)
+    assert "reward/judge" not in series
+    assert {"reward/own", "reward/length"} <= series.keys()
+    options.watch_gold = "exact_match"  # a reward that is none of them scores no rollout
+    watch_rollouts(options, None, loop, pl.DataFrame(), SimpleNamespace(beside=tmp_path))  # type: ignore[arg-type]
+    assert loop.watch.gold is None
 
 
 def test_scores_are_those_without_facts_and_a_model_of_unknown_states_gives_none(
