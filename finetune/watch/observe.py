@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from siftune.finetune.core.scored import FACTS
 from siftune.finetune.watch.answer_features import StartingAnswers, features, words_of
 from siftune.finetune.watch.history import mean_point
 from siftune.finetune.watch.phrases import PhraseSearch
@@ -20,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 _Means = dict[str, tuple[float, float | None, int] | float | None]
 
 _RECENT: Final = 8  # steps whose answers are kept
+_NEARLY_ALL: Final = 0.95
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Observer:
         self.start = answered
         self._text = StartingAnswers(answered.prompts, answered.answers)
         self._phrases.begin([words_of(answer) for answer in answered.answers])
+        self._limits = {name: _far(values) for name, values in _facts(answered).items()}
 
     def _see(self, answered: Answered, words: list[list[str]], rewards: Floats | None) -> None:
         plain = (" ".join(one) for one in words)
@@ -75,6 +78,9 @@ class Observer:
         words = [words_of(answer) for answer in answered.answers]
         before = [pair for step in self._before for pair in step]
         shown = features(answered.prompts, answered.answers, words, self._text, before)
+        for name, values in _facts(answered).items():
+            limit = self._limits.get(name, np.inf)
+            shown[f"high/{name}"] = [None if v is None else float(v > limit) for v in values]
         columns: dict[str, Sequence[float | None]] = {**shown, **answered.columns}
         if any(score is not None for score in answered.scores):
             columns["score"] = answered.scores
@@ -113,7 +119,12 @@ class Observer:
         kept = [] if self.start is None else [self.start, *self.recent]
         return {
             "answered": [
-                {"prompts": [*a.prompts], "answers": [*a.answers], "scores": [*a.scores]}
+                {
+                    "prompts": [*a.prompts],
+                    "answers": [*a.answers],
+                    "scores": [*a.scores],
+                    "columns": {name: [*values] for name, values in _facts(a).items()},
+                }
                 for a in kept
             ]
         }
@@ -123,6 +134,21 @@ class Observer:
         """The observer that was in this state."""
         kept = [Answered(**one) for one in state["answered"]]
         return cls(kept[0], deque(kept[1:], maxlen=_RECENT)) if kept else cls()
+
+
+def _facts(answered: Answered) -> dict[str, Sequence[float | None]]:
+    """What rewards know of answers: spread and distance."""
+    names = tuple(f"{fact}/" for fact in FACTS)
+    return {name: given for name, given in answered.columns.items() if name.startswith(names)}
+
+
+def _far(values: Sequence[float | None]) -> float:
+    """What nearly all at the start are below, and as much again as that is above the median."""
+    known = [one for one in values if one is not None]
+    if not known:
+        return np.inf
+    middle, most = np.quantile(known, (0.5, _NEARLY_ALL))
+    return float(2 * most - middle)
 
 
 def _pay(

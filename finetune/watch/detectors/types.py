@@ -11,7 +11,15 @@ from siftune.curate.core.adapted import Checked, FunctionComponent
 from siftune.finetune.watch.evidence import Evidence, all_of, any_of, drift, e_process
 from siftune.finetune.watch.history import History, Point
 
-__all__ = ["PAID", "CheckedDetector", "Detector", "paid", "paid_and_rising", "unpaid_by_gold"]
+__all__ = [
+    "PAID",
+    "CheckedDetector",
+    "Detector",
+    "fact_rises",
+    "paid",
+    "paid_and_rising",
+    "unpaid_by_gold",
+]
 
 PAID: Final = 0.05
 """Correlation of a feature with the reward, among answers to one prompt, that counts as none."""
@@ -127,3 +135,20 @@ def unpaid_by_gold(pays: Sequence[Point], golds: Sequence[Point], sign: int = 1)
     log_e, since = e_process(z)
     steps = [gold.step for _, gold in both]
     return Evidence(steps, log_e, [steps[at] for at in since])
+
+
+def fact_rises(history: History, fact: str, relative: float, least: float) -> Evidence | None:
+    """Evidence that the mean of a fact of a reward rises, or the share of answers far above it.
+
+    The latter have to be paid for. Of several rewards the evidence is the mean.
+    """
+    found = [
+        one
+        for name in history.names(fact)
+        for one in (
+            drift(history.points(name), relative=relative),
+            paid_and_rising(history, f"high/{name}", 0.0, least=least),
+        )
+        if one is not None
+    ]
+    return any_of(*found) if found else None
