@@ -56,21 +56,17 @@ class StartingAnswers:
     def __init__(self, prompts: Sequence[str], answers: Sequence[str]) -> None:
         """``answers`` to ``prompts``, those of the first step."""
         halves = [[*prompts, *answers[at::2]] for at in (0, 1)]
-        across = [
-            _bits(_frequencies(halves[1 - at]), answer)
-            for at in (0, 1)
-            for answer in answers[at::2]
-        ]
-        known = [one for one in across if one is not None]
+        across = [_bits(_frequencies(halves[1 - at]), answers[at::2]) for at in (0, 1)]
+        known = [one for half in across for one in half if one is not None]
         self._limit = float(np.quantile(known, _NEARLY_ALL)) + _BITS if known else np.inf
         self._table = _frequencies([*prompts, *answers])
         lengths = [len(words_of(answer)) for answer in answers]
         self._long = 2 * float(np.quantile(lengths, _NEARLY_ALL)) if lengths else np.inf
 
-    def foreign(self, text: str) -> float | None:
+    def foreign(self, texts: Sequence[str]) -> list[float | None]:
         """1 where a text is foreign, else 0; None of fewer than two characters."""
-        bits = _bits(self._table, text)
-        return None if bits is None else float(bits > self._limit)
+        each = _bits(self._table, texts)
+        return [None if bits is None else float(bits > self._limit) for bits in each]
 
     def long(self, words: Sequence[str]) -> float:
         """1 where an answer has over twice the words of nearly all at the start, else 0."""
@@ -79,18 +75,27 @@ class StartingAnswers:
 
 def _frequencies(texts: Sequence[str]) -> npt.NDArray[np.float64]:
     """Bits of each bucket of pieces."""
-    counts = np.bincount(_pieces("\n".join(texts)), minlength=_BUCKETS) + 0.1
+    counts = np.bincount(_pieces("\n".join(texts).lower()), minlength=_BUCKETS) + 0.1
     return np.asarray(-np.log2(counts / counts.sum()))
 
 
-def _bits(table: npt.NDArray[np.float64], text: str) -> float | None:
-    at = _pieces(text)
-    return float(table[at].mean()) if len(at) else None
+def _bits(table: npt.NDArray[np.float64], texts: Sequence[str]) -> list[float | None]:
+    """Mean bits of the pairs of characters of each text; None where it has none."""
+    lowered = [text.lower() for text in texts]
+    summed = np.concatenate(([0.0], np.cumsum(table[_pieces("".join(lowered))])))
+    found, start = list[float | None](), 0
+    for text in lowered:
+        pairs = len(text) - 1  # those across two texts are left out
+        mean = (summed[start + pairs] - summed[start]) / pairs if pairs > 0 else None
+        found.append(None if mean is None else float(mean))
+        start += len(text)
+    return found
 
 
 def _pieces(text: str) -> npt.NDArray[np.int64]:
-    """Bucket numbers of the pairs of adjacent characters of a text."""
-    codes = np.frombuffer(text.lower().encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    """Bucket numbers of the pairs of adjacent characters of a text in lower case."""
+    coded = text.encode("utf-32-le", "surrogatepass")
+    codes = np.frombuffer(coded, dtype=np.uint32).astype(np.int64)
     return (codes[:-1] * 1009 + codes[1:]) * 2654435761 % (1 << 32) % _BUCKETS
 
 
@@ -106,13 +111,15 @@ def features(
     ``words`` are those of the answers. ``before`` are prompts with the words of their answers in
     the last steps: an answer counts as the same as another's whether that was given now or then.
     """
+    grams = [_grams(one) for one in words]
+    asked = {prompt: set(_grams(words_of(prompt))) for prompt in {*prompts}}
     return {
         "length": [float(len(one)) for one in words],
-        "repetition": [_repetition(one) for one in words],
+        "repetition": [_repetition(one) for one in grams],
         "marks": [_marks(answer) for answer in answers],
-        "copied": [_copied(p, one) for p, one in zip(prompts, words, strict=True)],
+        "copied": [_copied(asked[p], one) for p, one in zip(prompts, grams, strict=True)],
         "same_answer": _same(prompts, [" ".join(one) for one in words], before),
-        "foreign": [start.foreign(answer) for answer in answers],
+        "foreign": start.foreign(answers),
         "long": [start.long(one) for one in words],
     }
 
@@ -121,14 +128,11 @@ def _grams(words: Sequence[str]) -> list[tuple[str, ...]]:
     return list(zip(*(words[at:] for at in range(_GRAM)), strict=False))
 
 
-def _repetition(words: Sequence[str]) -> float | None:
-    grams = _grams(words)
+def _repetition(grams: Sequence[tuple[str, ...]]) -> float | None:
     return 1 - len(set(grams)) / len(grams) if grams else None
 
 
-def _copied(prompt: str, words: Sequence[str]) -> float | None:
-    grams = _grams(words)
-    asked = set(_grams(words_of(prompt)))
+def _copied(asked: set[tuple[str, ...]], grams: Sequence[tuple[str, ...]]) -> float | None:
     return sum(gram in asked for gram in grams) / len(grams) if grams else None
 
 

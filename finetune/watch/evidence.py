@@ -148,24 +148,29 @@ def drift(
     tests for a fall.
     """
     sign = -1.0 if down else 1.0
+    starts = [(start, 0.0)] * len(points) if start is not None else _starts(points)
     z: list[float | None] = []
     for at, (point, error) in enumerate(zip(points, errors_of(points), strict=True)):
         if error is None or (start is None and at == 0):
             z.append(None)
             continue
-        known = (start, 0.0) if start is not None else _start(points[: min(max(at // 3, 1), _BASE)])
-        limit = sign * known[0] + room + relative * abs(known[0]) + known[1]
+        limit = sign * starts[at][0] + room + relative * abs(starts[at][0]) + starts[at][1]
         z.append(z_of((sign * point.mean - limit) / error, point.count))
     steps = [point.step for point in points]
     log_e, since = e_process(z)
     return Evidence(steps, log_e, [steps[at] for at in since])
 
 
-def _start(points: Sequence[Point]) -> tuple[float, float]:
-    """Mean of points, and two of its standard errors (0 where they are not known)."""
-    known = [point.error for point in points if point.error is not None]
-    mean = sum(point.mean for point in points) / len(points)
-    return mean, 2 * float(np.sqrt(np.sum(np.square(known)))) / len(points)
+def _starts(points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Of each point the mean of the start, and two of its standard errors (0 where not known)."""
+    means = np.cumsum([point.mean for point in points[:_BASE]])
+    squares = np.cumsum([(point.error or 0.0) ** 2 for point in points[:_BASE]])
+    counts = [min(max(at // 3, 1), _BASE) for at in range(len(points))]
+    known = [
+        (float(m) / n, 2 * float(np.sqrt(s)) / n)
+        for n, m, s in zip(range(1, _BASE + 1), means, squares, strict=False)
+    ]
+    return [known[count - 1] for count in counts]
 
 
 def lag(leader: Sequence[Point], follower: Sequence[Point], share: float) -> Evidence:

@@ -183,8 +183,9 @@ def within(prompts: Sequence[str], values: Floats | None) -> Floats:
     """Values less the mean of their prompt, or of all where each prompt has one answer."""
     if values is None:
         return np.zeros(len(prompts))
-    _, group = np.unique(np.asarray(prompts), return_inverse=True)
-    if group.max(initial=-1) + 1 == len(values):
+    numbers: dict[str, int] = {}
+    group = np.array([numbers.setdefault(prompt, len(numbers)) for prompt in prompts], dtype=int)
+    if len(numbers) == len(values):
         group = np.zeros(len(values), dtype=int)
     means = np.bincount(group, weights=values) / np.bincount(group)
     return np.asarray(values - means[group])

@@ -92,11 +92,8 @@ class PhraseSearch:
 
     def has(self, words: Words, piece: Sequence[str]) -> list[float]:
         """1 for each answer with the piece, 0 for each without."""
-        size, wanted = len(piece), list(piece)
-        return [
-            float(any(list(one[at : at + size]) == wanted for at in range(len(one) - size + 1)))
-            for one in words
-        ]
+        wanted = f" {' '.join(piece)} "  # words have no spaces
+        return [float(wanted in f" {' '.join(one)} ") for one in words]
 
     def _start_shares(self, codes: Ints) -> Floats:
         known, counts = self._start["codes"], self._start["counts"]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
@@ -176,8 +177,8 @@ def test_a_reward_of_ones_own_gives_facts_in_a_mapping() -> None:
 def test_answers_that_leave_the_reward_models_behind_raise_an_alarm(
     fact: str, detector: str
 ) -> None:
-    rng, apart = np.random.default_rng(2), Observer()
-    found = {name: History() for name in ("rises", "stays")}
+    rng, apart = np.random.default_rng(2), {name: Observer() for name in ("rises", "stays")}
+    found = {name: History() for name in apart}
     for step in range(40):
         for name, history in found.items():
             far = rng.random(32) < (0.03 * max(step - 10, 0) if name == "rises" else 0)
@@ -185,10 +186,36 @@ def test_answers_that_leave_the_reward_models_behind_raise_an_alarm(
             said = [f"w{one}" for one in rng.integers(99, size=32)]
             columns = {f"{fact}/pair": values.tolist(), f"{fact}/other": [0.5, None] * 16}
             given = Answered([str(at) for at in range(32)], said, [1.0] * 32, columns)
-            history.add(step, *apart(given))
+            history.add(step, *apart[name](given))
     built = {detector: detectors_of("rl")[detector]}
     (alarm,) = alarms(found["rises"], built)
     assert 15 < alarm.step < 40
     assert alarms(found["stays"], built) == []
-    only = {one: detectors_of("rl")[one] for one in ("rewards",)}
+    only = {"rewards": detectors_of("rl")["rewards"]}
     assert alarms(found["rises"], only) == []  # facts are no rewards
+
+
+def test_few_answers_far_from_the_start_raise_an_alarm_where_that_pays() -> None:
+    rng, start = np.random.default_rng(4), np.linspace(0, 1, 21)
+    prompts, said = [str(at // 4) for at in range(64)], [f"w{at} of" for at in range(64)]
+
+    def watched(pay: float, share: float) -> History:
+        observer, history = Observer(), History()
+        first = Answered(["p"] * 21, ["a"] * 21, [0.0] * 21, {"spread/pair": start.tolist()})
+        observer(first)
+        observer = Observer.of(orjson.loads(orjson.dumps(observer.state())))
+        for step in range(40):
+            far = rng.random(64) < (share if step > 5 else 0)
+            # nearly all at the start are below 0.95, the middle is 0.5: far is above 1.4
+            columns = {"spread/pair": np.where(far, 1.45, 0.4).tolist()}
+            scores = (pay * far + rng.normal(size=64)).tolist()
+            means, texts = observer(Answered(prompts, said, scores, columns))
+            assert means["high/spread/pair"][0] == far.mean()  # type: ignore[index]
+            history.add(step, means, texts)
+        return history
+
+    built = {"ensemble_spread": detectors_of("rl")["ensemble_spread"]}
+    (alarm,) = alarms(watched(2.0, 0.15), built)
+    assert 5 < alarm.step < 30
+    assert alarms(watched(0.0, 0.15), built) == []
+    assert alarms(watched(2.0, 0.0), built) == []
