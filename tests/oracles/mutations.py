@@ -30,6 +30,7 @@ from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
 from tests.oracles.bugs_run_rewards import RUN_REWARDS
 from tests.oracles.bugs_text_rewards import TEXT_REWARDS
+from tests.oracles.bugs_watch import WATCH
 from tests.own_tests import bugs_of, files_of
 
 __all__ = ["MUTATIONS", "ROOT", "known"]
@@ -58,6 +59,7 @@ MUTATIONS = (
     *RUN_REWARDS,
     *TEXT_REWARDS,
     *REWARD_SEARCH,
+    *WATCH,
     *_own(),
 )
 TABLE = Path(__file__).with_name("KILLS.md")

@@ -13,9 +13,10 @@ from tests.oracles.bugs_rl import RL
 from tests.oracles.bugs_rl_loop import RL_LOOP
 from tests.oracles.bugs_run_rewards import RUN_REWARDS
 from tests.oracles.bugs_text_rewards import TEXT_REWARDS
+from tests.oracles.bugs_watch import WATCH
 from tests.oracles.mutations import MUTATIONS, ROOT, known
 
-OF_REWARDS = (RUN_REWARDS, TEXT_REWARDS)
+MORE = (RUN_REWARDS, TEXT_REWARDS, WATCH)
 
 
 def test_each_bug_can_still_be_put_back():
@@ -39,7 +40,7 @@ def test_the_kill_table_names_every_bug_and_the_test_that_caught_it():
     found = known()
     listed = {
         one.bug
-        for group in (PAIRS, ANSWERS, RL, RL_LOOP, DRAWS, REWARDS, KNOWN_ANSWERS, *OF_REWARDS)
+        for group in (PAIRS, ANSWERS, RL, RL_LOOP, DRAWS, REWARDS, KNOWN_ANSWERS, *MORE)
         for one in group
     }  # those in test files of losses come with them
     assert listed <= found.keys(), "run: python -m tests.oracles.mutations"

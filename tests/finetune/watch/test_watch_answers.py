@@ -127,6 +127,25 @@ def test_what_a_gold_score_pays_for_is_its_own_correlation_among_the_answers_tha
     assert not [name for name in plain if name.startswith("gold_paid")]
 
 
+def test_an_answer_without_a_score_has_that_of_the_others_and_a_phrase_is_counted_later() -> None:
+    prompts, answers = (
+        ["a"] * 4 + ["b"] * 4,
+        [" ".join(["w"] * n) for n in (1, 2, 3, 4, 1, 2, 3, 5)],
+    )
+    given = [1.0, 2.0, 3.0, 4.0, 2.0, 3.0, 4.0]
+    found, _ = Observer()(Answered(prompts, answers, [*given, None]))
+    filled, _ = Observer()(Answered(prompts, answers, [*given, sum(given) / 7]))
+    assert found["paid/length"] == filled["paid/length"]
+    assert found["score"][2] == 7  # type: ignore[index]
+    observer, rng = Observer(), np.random.default_rng(0)
+    observer(step(0, rng))
+    _, texts = observer(step(1, rng, hacked=0.5))
+    assert "great" not in texts.get("phrase", "")  # those answers point to it, they do not count it
+    means, texts = observer(step(2, rng, hacked=0.5))
+    assert "great" in texts["phrase"]
+    assert means["phrase"][0] > 0.2  # type: ignore[index]
+
+
 def test_a_history_is_read_back_up_to_a_step_and_a_torn_line_is_none(tmp_path) -> None:  # type: ignore[no-untyped-def]
     history, path = History(), tmp_path / "watch.jsonl"
     given = {"a": (1.5, 0.25, 8), "b": 2.0, "c": float("nan"), "d": None}

@@ -14,6 +14,7 @@ from siftune.finetune.watch.evidence import (
     any_of,
     drift,
     e_process,
+    errors_of,
     lag,
     level,
     z_of,
@@ -116,6 +117,30 @@ def test_a_follower_that_stalls_while_the_leader_gains_is_found_and_one_that_fol
     assert at > 28
     falls = points((0.7 - 0.5 * np.maximum(rise - 1, 0) + draw[1]).tolist(), count=100)
     assert lag(points([0.0] * 60), falls, 0.2).first(limit) is not None  # whatever the leader does
+
+
+def test_a_follower_does_not_have_to_fall_with_its_leader() -> None:
+    noise = np.random.default_rng(6).normal(scale=0.1, size=60)
+    leader = points((-0.3 * np.arange(60)).tolist(), count=100)
+    flat = points(noise.tolist(), count=100)
+    assert lag(leader, flat, 0.2).log_e.max() < level(0.05, 1)
+    falls = points((-0.05 * np.arange(60) + noise).tolist(), count=100)
+    assert lag(leader, falls, 0.5).first(level(0.05, 1)) is not None  # and is no excuse for it
+
+
+def test_the_error_of_a_point_without_one_is_of_those_before_it_and_a_share_of_0_has_one() -> None:
+    noise = np.random.default_rng(0).normal(size=30).tolist()
+    given = points(noise, None, 0)
+    found = errors_of(given)
+    assert found[:6] == [None] * 6
+    differences = np.abs(np.diff(noise[:12]))
+    assert found[12] == pytest.approx(1.4826 * np.median(differences) / math.sqrt(2))
+    assert errors_of([*given[:13], *points([99.0] * 17, None, 0)])[:13] == found[:13]
+    assert errors_of([Point(0, 1.0, 0.0, 8)]) == [0.5 / 8]
+
+
+def test_the_level_is_shared_by_all_tests() -> None:
+    assert level(0.05, 10) == pytest.approx(math.log(200))
 
 
 def test_evidence_of_two_things_is_the_least_and_of_one_of_them_the_mean() -> None:

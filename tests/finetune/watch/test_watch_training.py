@@ -291,6 +291,39 @@ def test_a_reward_of_rollouts_that_falls_while_the_sum_rises_raises_an_alarm(
     assert [one.detector for one in watch.found] == ["rewards"]
 
 
+def test_held_out_rows_that_are_measured_again_at_a_step_count_once(tmp_path: Path) -> None:
+    watch = Watch(tmp_path, "sft")
+    watch.begin(0, None)
+    for value in (1.0, 2.0):
+        watch.add(3, {"held_out/loss": value})
+    watch.add(4, {"held_out/loss": 3.0, "loss": None})
+    assert [one.mean for one in watch.history.points("held_out/loss")] == [1.0, 3.0]
+    assert len(lines(tmp_path / "watch.jsonl")) == 2
+    assert watch.history == History.read(tmp_path / "watch.jsonl")
+
+
+def test_the_good_checkpoint_is_the_newest_with_less_than_half_the_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from siftune.finetune.watch.evidence import Evidence\n"
+        "import numpy as np\n"
+        "def grows(history):\n"
+        "    steps = [one.step for one in history.points('loss')]\n"
+        "    each = [one.mean for one in history.points('loss')]\n"
+        "    return Evidence(steps, np.array(each), steps)\n"
+    )
+    left_out = dict.fromkeys(detectors_of("sft"))
+    watch = Watch(tmp_path, "sft", "roll_back", {**left_out, f"{tmp_path}/own.py:grows": {}})
+    watch.begin(0, None)
+    for step, share in enumerate((0.1, 0.45, 0.55, 0.9), 1):
+        watch.add(step, {"loss": share * 2.9957})  # of log 20
+    found = [tmp_path / f"checkpoint-{at}" for at in (1, 2, 3, 4)]
+    monkeypatch.setattr("siftune.finetune.runs.checkpoints.checkpoints", lambda work: found)
+    assert watch.good(tmp_path) == 2
+    assert watch.spared(tmp_path) == (2,)
+
+
 def test_an_action_that_the_training_does_not_have_is_refused(tmp_path: Path) -> None:
     options: Any = SimpleNamespace(watch="raise_beta", watch_detectors={}, seed=0)
     run: Any = SimpleNamespace(beside=tmp_path)
