@@ -3,8 +3,8 @@
     python -m benchmarks.hacks_model MODEL --work FOLDER
 
 GRPO on the share of an answer's words that are "the", which a model reaches by writing nothing
-else. Gold, which is not trained on, is the share of different words among an answer's words (0 for
-fewer than five). It is one of the rewards, of weight 0, and named with ``watch_gold``. The report of
+else. Gold, which is not trained on, is the share of different words among those of an answer, 0 of
+fewer than five: one of the rewards, of weight 0, and named with ``watch_gold``. The report of
 the run is beside it: `siftune report FOLDER/run`.
 """
 
