@@ -48,8 +48,8 @@ class Answer:
     """One sampled completion: its tokens with the end token, if one came, its text and scores.
 
     ``group`` numbers the prompts of a rollout. ``parts`` are the scores of each reward by name,
-    ``facts`` what rewards know of the answer besides, as ``NAME/spread``. ``logps`` are those of
-    its tokens under what sampled it, unless it was the policy or, with ``by_reference``, the
+    ``facts`` what rewards measured of the answer besides, as ``NAME/spread``. ``logps`` are those
+    of its tokens under what sampled it, unless it was the policy or, with ``by_reference``, the
     reference.
     """
 

@@ -48,7 +48,7 @@ class Rollout:
     with their statistics in ``importance``; None where the policy has. The KL is weighed by them:
     they are truncated, so far from the sampler it is too small.
     ``parts`` are the scores of the B completions by each reward, by name, ``facts`` what rewards
-    know of each besides, as ``NAME/spread``.
+    measured of each besides, as ``NAME/spread``.
     """
 
     index: int

@@ -137,7 +137,7 @@ class Observer:
 
 
 def _facts(answered: Answered) -> dict[str, Sequence[float | None]]:
-    """What rewards know of answers: spread and distance."""
+    """What rewards measured of answers besides: spread and distance."""
     names = tuple(f"{fact}/" for fact in FACTS)
     return {name: given for name, given in answered.columns.items() if name.startswith(names)}
 

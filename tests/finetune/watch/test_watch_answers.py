@@ -128,10 +128,8 @@ def test_what_a_gold_score_pays_for_is_its_own_correlation_among_the_answers_tha
 
 
 def test_an_answer_without_a_score_has_that_of_the_others_and_a_phrase_is_counted_later() -> None:
-    prompts, answers = (
-        ["a"] * 4 + ["b"] * 4,
-        [" ".join(["w"] * n) for n in (1, 2, 3, 4, 1, 2, 3, 5)],
-    )
+    prompts, sizes = ["a"] * 4 + ["b"] * 4, (1, 2, 3, 4, 1, 2, 3, 5)
+    answers = [" ".join(["w"] * size) for size in sizes]
     given = [1.0, 2.0, 3.0, 4.0, 2.0, 3.0, 4.0]
     found, _ = Observer()(Answered(prompts, answers, [*given, None]))
     filled, _ = Observer()(Answered(prompts, answers, [*given, sum(given) / 7]))
@@ -140,9 +138,10 @@ def test_an_answer_without_a_score_has_that_of_the_others_and_a_phrase_is_counte
     observer, rng = Observer(), np.random.default_rng(0)
     observer(step(0, rng))
     _, texts = observer(step(1, rng, hacked=0.5))
-    assert "great" not in texts.get("phrase", "")  # those answers point to it, they do not count it
+    hack = {"great", "point", "great point"}
+    assert texts.get("phrase") not in hack  # those answers point to it, they do not count it
     means, texts = observer(step(2, rng, hacked=0.5))
-    assert "great" in texts["phrase"]
+    assert texts["phrase"] in hack
     assert means["phrase"][0] > 0.2  # type: ignore[index]
 
 
