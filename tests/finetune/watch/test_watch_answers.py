@@ -6,7 +6,14 @@ import numpy as np
 import orjson
 import pytest
 
-from siftune.finetune.watch.answer_features import FEATURES, StartingAnswers, features, words_of
+from siftune.finetune.watch.answer_features import (
+    FEATURES,
+    StartingAnswers,
+    _bits,
+    _pieces,
+    features,
+    words_of,
+)
 from siftune.finetune.watch.history import History, cut
 from siftune.finetune.watch.observe import Answered, Observer, correlation
 from siftune.finetune.watch.phrases import PhraseSearch
@@ -37,6 +44,16 @@ def test_each_feature_has_the_number_counted_by_hand() -> None:
     assert measured("b", "So be it.", ("b", "so be it"))["same_answer"] == 0
     short = measured("?", "no")
     assert (short["repetition"], short["copied"], measured("?", "")["marks"]) == (None, None, None)
+
+
+def test_answers_are_foreign_each_by_its_own_letters() -> None:
+    start = StartingAnswers(["where is it"] * len(START), START)
+    texts = ["qzx zxq wvk qqz", "", START[0], "x", "где кот лежит", START[4], "İİ qzx zxq wvk"]
+    assert start.foreign(texts) == [1, None, 0, None, 1, 0, 1]
+    assert start.foreign(texts) == [one for text in texts for one in start.foreign([text])]
+    pairs = [[start._table[one] for one in _pieces(text.lower())] for text in texts]
+    means = [float(np.mean(one)) if one else None for one in pairs]
+    assert _bits(start._table, texts) == pytest.approx(means)
 
 
 def test_pay_is_the_correlation_among_answers_to_one_prompt() -> None:
@@ -98,10 +115,10 @@ def step(at: int, rng: np.random.Generator, hacked: float = 0.0) -> Answered:
 def test_an_observer_put_back_from_its_state_measures_the_same() -> None:
     rng = np.random.default_rng(0)
     observer = Observer()
-    for at in range(5):
-        observer(step(at, rng, 0.5))
+    for at in range(10):  # more than are kept
+        observer(step(at, rng, 0.5 if at else 0.1))
     again = Observer.of(orjson.loads(orjson.dumps(observer.state())))
-    last = step(5, rng, 0.5)
+    last = step(10, rng, 0.5)
     means, texts = observer(last)
     assert again(last) == (means, texts)
     assert texts["phrase"]
