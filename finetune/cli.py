@@ -126,7 +126,8 @@ class _Methods(ComponentGroup):
             made = {"conformance": _conformance_command, "merge": _merge_command}
             return made.get(command, _compare_command)()
         if command in TOOLS:
-            return _component_command(command, *TOOLS[command])
+            made = _component_command(command, *TOOLS[command])
+            return _of_several_models(made) if command == "evaluate" else made
         if command == JUDGE[1]:
             return _component_command(command, *JUDGE)
         if command in TRAINERS:
@@ -215,6 +216,31 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
     ]
     text = _help(group, name, component, f"siftune finetune {command} rows.jsonl")
     return _hinting(WritingCommand(name=command, params=params, callback=callback, help=text))
+
+
+def _of_several_models(command: click.Command) -> click.Command:
+    """The command `evaluate`, whose model may be given several times: then they are compared."""
+    of_one: Any = command.callback
+    option = next(one for one in command.params if one.name == "model")
+    assert isinstance(option, click.Option)
+    option.multiple = True
+    option.help = (
+        "Model to evaluate: a folder, a name of `siftune models list`, or a name on the hub; given "
+        "several times, the others are compared with the first, paired by prompt."
+    )
+
+    def callback(rows: Path, out: Path, model: tuple[str, ...], **given: Any) -> None:
+        if len(model) == 1:
+            return of_one(rows, out, model=model[0], **given)
+        from siftune.finetune.comparison.several_models import SeveralModels
+
+        found = find(*TOOLS["evaluate"])
+        options = parsed(found, {**given, "model": model[0]})
+        SeveralModels(model, checked(found, options, "evaluate"))(rows, out)
+        return None
+
+    command.callback = callback
+    return command
 
 
 def _loss_command(group: str, name: str) -> click.Command:

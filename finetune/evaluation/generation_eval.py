@@ -68,7 +68,7 @@ class GenerationEval:
         self._check_ids(self.reference, answers.values())
         ends = end_ids(model, self.tokenizer)
         found = [self._row(at, answers.get(at), ends) for at in range(len(self.rows))]
-        for at, values in [*self._kl(model, answers).items(), *self._losses(model).items()]:
+        for at, values in [*self._kl(model, answers).items(), *self.losses(model).items()]:
             found[at] |= values
         self._add_rewards(found)
         return found
@@ -121,7 +121,7 @@ class GenerationEval:
         found = check_calls(self.tokenizer, [row]) if called else []
         return None if any(one.level == "error" for one in found) else list(row["answer"])
 
-    def _losses(self, model: Any) -> dict[int, dict[str, float]]:
+    def losses(self, model: Any) -> dict[int, dict[str, float]]:
         """The model's cross-entropy on the known answers that fit into its context."""
         limit = longest_input(model.config)
         order = [

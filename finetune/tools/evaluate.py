@@ -102,23 +102,34 @@ class Evaluate:
             UsageError: a model cannot be used, or ``out`` is not of an earlier evaluation.
         """
         check_folder(out, _COMMAND)
-        judges = loading.is_reward_model(self.model)
-        by_ratio = self.judge_pairs and not judges
-        report(self.precision, ["the models"] if not by_ratio or self.precision == "bf16" else [])
-        if self.by is not None and not (judges or by_ratio):
-            raise UsageError("by: only pairs have an accuracy by category; give a reward model")
-        how = self._ranked if judges else self._ranked_by_ratio if by_ratio else self._asked
-        found, means = how(rows)
+        found, means = self.measured(rows)
         facts = {
             "model": {"path": loading.shown(self.model), "hash": loading.model_hash(self.model)},
             "options": {key: value for key, value in asdict(self).items() if key != "model"},
-            "precision": self._format(by_ratio),
+            "precision": self._format(self._by_ratio),
             "last": means,
         }
         with whole_folder(out, _COMMAND) as part:
             write_text(part / "rows.jsonl", _lines(found))
             write_json(part / "evaluation.json", facts)
         return TrainResult(out, len(found), means)
+
+    def measured(self, rows: Path) -> _Found:
+        """One object a row, and their means.
+
+        Raises:
+            UsageError: the model cannot be used.
+        """
+        judges, by_ratio = loading.is_reward_model(self.model), self._by_ratio
+        report(self.precision, ["the models"] if not by_ratio or self.precision == "bf16" else [])
+        if self.by is not None and not (judges or by_ratio):
+            raise UsageError("by: only pairs have an accuracy by category; give a reward model")
+        how = self._ranked if judges else self._ranked_by_ratio if by_ratio else self._asked
+        return how(rows)
+
+    @property
+    def _by_ratio(self) -> bool:
+        return self.judge_pairs and not loading.is_reward_model(self.model)
 
     def _format(self, by_ratio: bool) -> str:
         if by_ratio:
