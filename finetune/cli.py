@@ -231,13 +231,13 @@ def _of_several_models(command: click.Command) -> click.Command:
 
     def callback(rows: Path, out: Path, model: tuple[str, ...], **given: Any) -> None:
         if len(model) == 1:
-            return of_one(rows, out, model=model[0], **given)
+            of_one(rows, out, model=model[0], **given)
+            return
         from siftune.finetune.comparison.several_models import SeveralModels
 
         found = find(*TOOLS["evaluate"])
         options = parsed(found, {**given, "model": model[0]})
         SeveralModels(model, checked(found, options, "evaluate"))(rows, out)
-        return None
 
     command.callback = callback
     return command

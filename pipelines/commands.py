@@ -12,6 +12,7 @@ from siftune.curate.commands.output_commands import OutOption, WritingCommand
 from siftune.curate.core.errors import PARTIAL, UsageError
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_page
+from siftune.pipelines.arena.command import arena
 from siftune.pipelines.folder import check_pipeline
 
 __all__ = ["pipelines", "report"]
@@ -20,6 +21,9 @@ __all__ = ["pipelines", "report"]
 @click.group(cls=HintingGroup)
 def pipelines() -> None:
     """Full runs: select, train, compare, report; one manifest from raw row to model."""
+
+
+pipelines.add_command(arena)
 
 
 @pipelines.command(cls=WritingCommand)

@@ -45,6 +45,7 @@ _ADAPTERS: Final = {
     "finetune.losses.unpaired": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
     "finetune.losses.token": "siftune.finetune.losses.custom_losses:CheckedAnswerLoss",
     "finetune.losses.listwise": "siftune.finetune.losses.custom_losses:CheckedListLoss",
+    "pipelines.arena.measures": "siftune.pipelines.arena.measures.types:CheckedMeasure",
 }
 """The subclass of `Checked` for each group; imported when a custom component of it is made."""
 

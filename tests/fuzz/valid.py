@@ -46,6 +46,15 @@ train:
   - dpo: {batch_size: 4, held_out: 0}
 evaluate: {limit: 1, max_new_tokens: 2}
 """
+_ARENA: Final = """
+base: lm
+pool: {source: rows.jsonl, stages: []}
+budgets: [2 rows]
+seeds: [0]
+train: {sft: {batch_size: 4}}
+heldout: {other: {rows: held-out.jsonl, limit: 1, measures: [nll]}}
+overlap: allow
+"""
 _SHAPE: Final = {"--vocab-size": "300", "--hidden": "16", "--layers": "1", "--heads": "2"}
 _INIT: Final = {**_SHAPE, "--context": "32", "--steps": "1", "--batch-size": "2"}
 _ONE_STEP: Final = {"--batch-size": "4", "--held-out": "0"}
@@ -72,6 +81,7 @@ _POSITIONAL: Final[Mapping[str, Mapping[str, str]]] = {
     "finetune init": {"rows": "text.txt"},
     "finetune merge": {"models": "lm", "second": "lm"},
     "finetune conformance": {"target": "siftune.finetune.losses.pair.dpo:DPO"},
+    "pipelines arena": {"recipe": "arena.yaml"},
     "pipelines run": {"recipe": "pipeline.yaml"},
     "report": {"run": "run"},
     "models get": {"name": "smollm2"},
@@ -260,6 +270,7 @@ def prepare(folder: Path, models: bool = True) -> None:
     for name, rows in _tables().items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipes = {"scored": _SCORED, "lengths": _LENGTHS, "curate": _CURATE, "pipeline": _PIPELINE}
+    recipes["arena"] = _ARENA
     if models:
         recipes["scored"] += _EMBEDDED
         reward_model(language_model(folder / "lm"), folder / "rm")

@@ -1,0 +1,1 @@
+"""Measures of a trained arm on held-out rows, one a file."""

@@ -1,0 +1,190 @@
+"""Parts of the arena without a model: recipe, selections, templates, comparison, picture."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
+from siftune.curate.io.ingest import read_rows
+from siftune.pipelines.arena.measures.types import Asked, Values
+from siftune.pipelines.arena.measuring import templated
+from siftune.pipelines.arena.picture import effects_svg
+from siftune.pipelines.arena.recipe import MEASURES, load
+from siftune.pipelines.arena.results import _corrected, _Table, compare
+from siftune.pipelines.arena.selections import (
+    budget_tokens,
+    overlaps_of,
+    pool_recipe,
+    scoring_seconds,
+    select,
+)
+
+RECIPE = """
+base: model
+pool: {source: pool.jsonl, stages: [{score: length}, {score: compression}]}
+methods:
+  shortest: [{top_k: {by: -length_words}}]
+  odd: [{threshold: {by: length_words, max: 6}}]
+  first: [{top_fraction: {by: compression, fraction: 0.5}}]
+budgets: [4 rows, 30]
+train: {sft: {epochs: 2}}
+heldout: {people: {rows: held.jsonl, measures: [nll, length]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pool") / "pool.jsonl"
+    rows = [{"prompt": f"Thing {at}?", "completion": "word " * (1 + at % 9)} for at in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table, _ = read_rows(path)
+    words = [1 + at % 9 for at in range(30)]
+    return table.with_columns(
+        length_tokens=pl.Series(words, dtype=pl.UInt32),
+        length_words=pl.Series(words, dtype=pl.UInt32),
+        compression=pl.Series(np.linspace(0, 1, 30)),
+    )
+
+
+@pytest.fixture
+def arena(tmp_path):
+    path = tmp_path / "arena.yaml"
+    path.write_text(RECIPE)
+    return lambda *overrides: load(path, overrides)
+
+
+def test_every_method_fills_the_budget_to_less_than_one_row(pool, arena):
+    made = arena()
+    tokens = budget_tokens(pool, "4 rows")
+    assert tokens == round(4 * pool["length_tokens"].sum() / 30)
+    for method in ("random", "longest", "shortest", "odd", "first"):
+        found = select(made, pool, method, tokens, seed=0)
+        assert found.tokens == found.rows["length_tokens"].sum()
+        assert tokens - 9 < found.tokens <= tokens
+        assert not found.short
+    assert select(made, pool, "longest", tokens, 0).rows["length_tokens"].min() >= 9
+    assert select(made, pool, "shortest", tokens, 0).rows["length_words"].max() <= 4
+    assert select(made, pool, "odd", tokens, 0).rows["length_words"].max() <= 6
+    assert select(made, pool, "all", tokens, 0).rows.height == 30
+    # a set that is smaller than the budget is kept whole, and marked
+    whole = select(made, pool, "odd", int(pool["length_tokens"].sum()), 0)
+    assert whole.short
+    assert whole.rows.height == pool.filter(pl.col("length_words") <= 6).height
+    with pytest.raises(UsageError, match=r"the pool has 1\d\d answer tokens"):
+        budget_tokens(pool, "9999")
+
+
+def test_seeds_draw_other_rows_at_random_and_the_same_by_score(pool, arena):
+    made = arena()
+    drawn = [set(select(made, pool, "random", 30, seed).rows["id"]) for seed in (0, 1, 0)]
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == drawn[2]
+    fixed = [set(select(made, pool, "shortest", 30, seed).rows["id"]) for seed in (0, 1)]
+    assert fixed[0] == fixed[1]
+    assert overlaps_of({"a": drawn[0], "b": drawn[2]})["a"]["b"] == 1
+
+
+def test_a_method_costs_the_stages_whose_columns_it_reads(arena):
+    made = arena()
+    recipe = pool_recipe(made)
+    assert [one.name for one in recipe.stages] == ["length", "compression"]
+    assert recipe.stages[0].options["tokenizer"] == "model"
+    clock = {"1:length": {"cpu_seconds": 2.0}, "2:compression": {"cpu_seconds": 30.0}}
+    assert scoring_seconds(made, made.pool, clock) == {"shortest": 2, "odd": 2, "first": 30}
+
+
+def test_templates_change_the_last_question_alone(pool):
+    changed = templated(pool, "Please: {prompt}!")
+    assert changed.schema == pool.schema
+    turns = changed["messages"][3]
+    assert [turn["content"] for turn in turns] == ["Please: Thing 3?!", "word " * 4]
+    assert templated(pool, "{prompt}") is pool
+
+
+def tables(effect: float, seeds: int = 3) -> tuple[_Table, _Table]:
+    source = np.random.default_rng(0)
+    base = source.standard_normal((seeds, 3, 40))
+    return _Table(base + effect + 0.1 * source.standard_normal(base.shape), None), _Table(
+        base, None
+    )
+
+
+def test_verdicts_are_named_after_correction():
+    clear = compare("set/nll", "30", "good", *tables(-1.0), better="lower")
+    none = compare("set/nll", "30", "same", *tables(0.0), better="lower")
+    apart = compare("set/length", "30", "good", *tables(1.0), better="neither", tested=False)
+    one = compare("set/nll", "30", "short", *tables(1.0, seeds=1), better="lower")
+    lines = _corrected([clear, none, apart, one])
+    assert [line.verdict for line in lines[:3]] == ["better", "not significant", "not tested"]
+    assert lines[3].verdict == "one seed has no spread"
+    assert lines[0].adjusted == pytest.approx(2 * clear.difference.p)
+    low, high = lines[0].together
+    assert low < clear.difference.low < clear.difference.high < high
+    assert lines[0].by_template[0] <= clear.difference.effect <= lines[0].by_template[1]
+    worse = _corrected([compare("set/nll", "30", "bad", *tables(1.0), better="lower")])
+    assert worse[0].verdict == "worse"
+    drawn = effects_svg(lines, "a title <b>")
+    assert "a title &lt;b&gt;" in drawn
+    assert drawn.count("<circle") == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("budgets=[0]", "budgets: expected tokens, or rows as `150 rows`, got 0"),
+        ("seeds=[1, 1]", "seeds: one is there more than once"),
+        ("templates=['{prompt}']", "3 different ones at least"),
+        ("templates=[a, b, c]", "has no {prompt}"),
+        ("tested=[people/reward]", "tested: there is no 'people/reward'"),
+        ("methods.random=[{top_k: {by: ifd}}]", "this arm is built in"),
+        ("methods.odd=[{threshold: {bye: x}}]", "threshold has no option 'bye'"),
+        ("heldout.people.measures=[nil]", "did you mean nll"),
+        ("train={sft: {max_tokens: 3}}", "max_tokens is set by the budgets"),
+        ("train={reward: {}}", "reward trains no policy"),
+        ("overlap=maybe", "overlap: expected refuse, drop, allow"),
+        ("expect={seeds: 1}", "expect: set all of seeds, prompts, rest"),
+        ("poool=1", "unknown key 'poool'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_words(arena, override, text):
+    with pytest.raises(UsageError, match=None) as found:
+        arena(override)
+    assert text in str(found.value)
+
+
+def test_a_measure_of_ones_own_is_a_function_of_answers(tmp_path, pool):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def shouts(answers, mark='!'):\n"
+        "    return [one['completion'].count(mark) for one in answers]\n"
+        "def broken(answers):\n"
+        "    return [1.0]\n"
+    )
+    answers = [{"completion": "no!"}, {"completion": "yes"}]
+    asked = Asked(pool.head(2), "base", object, None, lambda: answers)
+    made = build(MEASURES, f"{path}:shouts", {})
+    assert made(asked) == Values([1.0, 0.0])
+    assert build(MEASURES, f"{path}:shouts", {"mark": "e"})(asked).values == [0.0, 1.0]
+    assert made.better == "higher"
+    with pytest.raises(UsageError, match="a number for each of the 2 rows"):
+        build(MEASURES, f"{path}:broken", {})(asked)
+
+
+def test_measures_of_answers_by_hand(pool):
+    answers = [
+        {"completion": "Blue.", "reference": "blue", "tokens": 2, "ended": True, "extra": {}},
+        {"completion": "it is blue", "reference": "blue", "tokens": 4, "ended": True, "extra": {}},
+        {"completion": None, "reference": "blue", "tokens": None, "ended": None, "extra": {}},
+        {"completion": "a, b", "reference": None, "tokens": 3, "ended": False, "extra": {}},
+    ]
+    asked = Asked(pool.head(4), "base", object, None, lambda: answers)
+    assert build(MEASURES, "exact_match", {})(asked).values == [1, 0, None, None]
+    assert build(MEASURES, "exact_match", {"mode": "contains"})(asked).values == [1, 1, None, None]
+    assert build(MEASURES, "length", {})(asked).values == [2, 4, None, 3]
+    comma = {"instructions": {"punctuation:no_comma": None}}
+    assert build(MEASURES, "instructions", comma)(asked).values == [1, 1, None, 0]
+    chars = build(MEASURES, "reward", {"reward": "length", "options": {"target": 5}})
+    assert chars.reward == "length"
