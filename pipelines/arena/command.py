@@ -36,7 +36,7 @@ __all__ = ["arena"]
 @click.option(
     "--hours",
     type=click.FloatRange(min=0),
-    help="Stop between arms when these hours are up; the same command goes on.",
+    help="Stop between arms when these hours are up; the same command continues.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
 def arena(

@@ -24,7 +24,7 @@ _SHARE: Final = 0.05  # of the smallest budget that the trial trains on, and thr
 
 
 def trial_work(arena: Arena, out: Path) -> Work:
-    """A stand-in that scores nothing: the pool's rows and tokens, for a plan before any scoring."""
+    """An arena whose pool has no scores: its rows and tokens, for a plan before any scoring."""
     pool = replace(arena.pool, stages=())
     return Work(replace(arena, pool=pool, methods={}, overlap="allow"), out)
 

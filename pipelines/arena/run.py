@@ -68,7 +68,7 @@ def plan(arena: Arena, out: Path) -> list[str]:
 def run_arena(
     arena: Arena, out: Path, say: ProgressReporter | None = None, hours: float | None = None
 ) -> tuple[dict[str, Any], bool, list[str]]:
-    """Run what is not done; results, whether all arms are done, and lines that say them.
+    """Run what is not done; returns results, whether all arms are done, and lines to print.
 
     Raises:
         DataError: rows of the pool overlap with a held-out set, and the recipe does not allow it.

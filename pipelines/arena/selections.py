@@ -11,7 +11,7 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, find, options
-from siftune.curate.core.schema import CONTENT, kind_of
+from siftune.curate.core.schema import kind_of, schema_of
 from siftune.curate.rows.budget import Budget, keep_best
 from siftune.curate.rows.expressions import scores
 from siftune.curate.runs.recipe import Recipe, Spec, component
@@ -148,10 +148,9 @@ def _decided(
 
 
 def training_columns(table: pl.DataFrame) -> pl.DataFrame:
-    """The columns that trainers read, without scores and vectors."""
-    fixed = ("id", "source", "row", "kind", "digest", "extra", "answer", "tools")
-    wanted = {*fixed, *CONTENT[kind_of(table)], "margin", "score_chosen", "score_rejected"}
-    return table.select(name for name in table.columns if name in wanted)
+    """The columns of the rows themselves, which trainers read, without scores and vectors."""
+    own = {*schema_of(kind_of(table)), "answer"}
+    return table.select(name for name in table.columns if name in own)
 
 
 def overlaps_of(groups: Mapping[str, Iterable[str]]) -> dict[str, dict[str, float]]:

@@ -115,7 +115,7 @@ def test_what_is_done_is_found_and_what_is_missing_is_made_again_to_the_same_val
     (out / "measured" / "arm-longest-8rows-seed1" / "people.nll.json").unlink()
     told = Told()
     run_arena(arena, out, say=told)
-    assert [line for line in told.said if ": arm " in line] == ["longest-8rows-seed1: arm 7 of 8"]
+    assert [line for line in told.said if ": arm " in line] == ["longest-8rows-seed1: arm 6 of 8"]
     values = {path: read_json(path).get("values") for path in before if path.name != "arm.json"}
     assert values == {
         path: json.loads(text).get("values")
