@@ -41,6 +41,27 @@ _CASES: Final = (
 """Method, most tokens of a prompt and of an answer, ways."""
 GOALS: Final = {"update": 2.0, "both": 1.3, "memory": 0.5, "difference": 1e-4}
 _PARTS: Final = ("rollout", "update", "both")
+_NOTES: Final = """
+Two prompts with eight answers each, rewarded by the share of even words; a Llama of width 256, four
+layers and a vocabulary of 32,000, from its config; fp32, one thread; one optimizer step a rollout,
+β 0.04, ε 0.2, temperature 1, a reference that is another model than the policy. Tokens are those of
+the answers.
+
+What is not alike:
+
+* TRL's GRPO multiplies the KL of a token by the ratio (`use_bias_correction_kl`), which changes its
+  gradient; it is off, so that the loss is DeepSeekMath's, as ours. TRL's RLOO has the ratio of the
+  whole answer, ours -A log π divided by the most tokens of an answer: the gradients are equal but
+  for that number.
+* Gradient checkpointing, which TRL turns on by default and which saves it memory for time, is off
+  but in `trl-checkpointed`. The watch and the limit of KL are off on our side.
+* Our rollout measures old log-probs and entropies; TRL's GRPO takes those of the update for the old
+  ones. Ours samples once more after the last update; a rollout's seconds are the mean.
+* Without Triton TRL evaluates its LM head at the tokens of the prompt too (`trl-plain`: with all
+  logits at once instead of in chunks). With a GPU it does not, so the ratios here are those of a
+  CPU. `python -m benchmarks.gpu` has rows of both methods in the shape of SmolLM2-135M; nobody has
+  run them yet.
+"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -188,8 +209,8 @@ def _words(checks: dict[str, dict[str, float]]) -> Iterator[str]:
 def _page(lines: str, turns: int) -> str:
     many = "one turn" if turns == 1 else f"{turns} turns"
     return (
-        "# GRPO and RLOO against TRL\n\n"
-        f"Made by `python -m benchmarks.on_policy`: {many}.\n\n{lines}\n"
+        "# GRPO and RLOO against TRL 1.16\n\n"
+        f"Made by `python -m benchmarks.on_policy`: {many}.\n\n{lines}\n{_NOTES}"
     )
 
 
