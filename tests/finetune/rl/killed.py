@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import peft.tuners.lora
 import torch
+import transformers.models.llama.modeling_llama  # imported once, before a process is forked
 
-from siftune.finetune.trainers import grpo, ppo  # imported once, before a process is forked
+from siftune.finetune.rl import loop, prepare
+from siftune.finetune.trainers import dapo, grpo, ppo
+from siftune.finetune.watch import prompts
 
-__all__ = ["grpo", "ppo", "train"]
+__all__ = ["dapo", "grpo", "loop", "peft", "ppo", "prepare", "train", "transformers"]
 
 
-def train(trainer: Any, rows: Path, out: Path, told: Path, phase: str, at: int) -> None:
-    """Train in this process, killed at the call ``at`` of a phase; ``told`` has a letter a call.
+def train(
+    trainer: Any,
+    rows: Path,
+    out: Path,
+    calls: Path,
+    phase: str,
+    at: int,
+    environ: Mapping[str, str],
+) -> None:
+    """Train in this process, killed at the call ``at`` of a phase; ``calls`` has a letter a call.
 
     A call is a forward pass, without gradient in a rollout and with it in an update, or a step of
     the optimiser, which is part of an update.
     """
+    os.environ.update(environ)
     torch.set_num_threads(1)
-    seen, letters = {"rollout": 0, "update": 0}, told.open("w")
+    prompts._MOST = 1  # one watched prompt, answered at each checkpoint
+    seen, letters = {"rollout": 0, "update": 0}, calls.open("w")
 
     def called(found: str) -> None:
         letters.write(found[0])

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from siftune.curate.core.registry import build
-from tests.finetune.rl.killed import train
+from tests.finetune.rl.apart import run_apart, tree
 
 KILLS = 10
 """In each phase, of each method."""
 
+SHARED: dict[str, Any] = {
+    "reward": "text_share",
+    "reward_options": {"text": "e"},
+    "rollouts": 3,
+    "batch_size": 4,
+    "max_new_tokens": 4,
+    "micro_batch": 2,
+    "lr": 1e-2,
+    "save_every": 1,
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "ppo": {"minibatches": 2, "epochs": 2, "kl_target": 0.1, "kl_horizon": 50},
     "grpo": {"group_size": 2, "lora": 2},
@@ -32,54 +40,29 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-_APART = multiprocessing.get_context("forkserver")  # of a process that has run nothing yet
-_APART.set_forkserver_preload(["torch", "transformers.trainer", "tests.finetune.rl.killed"])
-
-
-def run_apart(trainer: Any, rows: Path, out: Path, phase: str = "", at: int = -1) -> dict[str, int]:
-    """Train in a process of its own, killed at the call ``at`` of a phase; how many it had."""
-    told = out.parent / "calls.txt"
-    told.parent.mkdir(exist_ok=True)
-    child = _APART.Process(target=train, args=(trainer, rows, out, told, phase, at))
-    child.start()
-    child.join(600)
-    assert child.exitcode == (0 if at < 0 else -signal.SIGKILL)
-    found = told.read_text()
-    told.unlink()
-    return {"rollout": found.count("r"), "update": found.count("u")}
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("phase", ["rollout", "update"])
 @pytest.mark.parametrize("method", OPTIONS)
-def test_a_killed_run_goes_on_to_the_same_weights_and_metrics(
-    method: str, phase: str, tiny_model_dir: Path, rows: Path, tmp_path: Path
+def test_killed_runs_go_on_to_the_same_weights_and_metrics(
+    method: str, tiny_model_dir: Path, rows: Path, tmp_path: Path
 ) -> None:
-    shared = {
-        "model": str(tiny_model_dir),
-        "reward": "text_share",
-        "reward_options": {"text": "e"},
-        "rollouts": 3,
-        "batch_size": 4,
-        "max_new_tokens": 4,
-        "micro_batch": 2,
-        "lr": 1e-2,
-        "save_every": 1,
-    }
-    trainer = build("finetune.trainers", method, {**shared, **OPTIONS[method]})
-    calls = run_apart(trainer, rows, tmp_path / "whole/out")[phase]
+    """A run is killed again and again, each time within two rollouts from where it went on."""
+    given = {"model": str(tiny_model_dir), **SHARED, **OPTIONS[method]}
+    trainer = build("finetune.trainers", method, given)
+    _, calls = run_apart(trainer, rows, tmp_path / "whole/out")
     whole = tree(tmp_path / "whole/out")
     assert {"model.safetensors", "metrics.jsonl"} <= whole.keys()
-    points = random.Random(1).sample(range(calls), KILLS)
-    for number in points:
-        out = tmp_path / str(number) / "out"
-        run_apart(trainer, rows, out, phase, number)
-        assert not out.exists()
-        run_apart(trainer, rows, out)
-        assert tree(out) == whole, f"killed at call {number} of {calls}"
+    draw, kills = random.Random(1), {"rollout": 0, "update": 0}
+    for number in range(100):
+        out, points = tmp_path / str(number) / "out", []
+        while not out.exists():
+            phase = min(kills, key=kills.__getitem__)  # in turns
+            at = draw.randrange(2 * calls[phase] // SHARED["rollouts"])
+            dead, _ = run_apart(trainer, rows, out, phase, at)
+            assert dead != out.exists()
+            kills[phase] += dead
+            points.append(f"{phase} {at}")
+        assert tree(out) == whole, points
+        if min(kills.values()) >= KILLS:
+            return
+    pytest.fail(f"so few kills: {kills}")
