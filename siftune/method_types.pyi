@@ -38,6 +38,7 @@ class _Objective(TypedDict, total=False):
     eval_limit: int
     max_new_tokens: int
     max_kl: float | None
+    online_merge: Mapping[str, Any]
     save_every: int
     log_every: int
     seed: int

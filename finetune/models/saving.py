@@ -237,13 +237,14 @@ def command_line(trainer: Any, command: str, rows: Path | str) -> str:
         value = getattr(trainer, field.name)
         if value == _default(field) or value is None:
             continue
-        if field.name in _OWN_FLAGS:
+        named = getattr(trainer, "names_loss", False)  # its command is not the loss's
+        if field.name in _OWN_FLAGS and not named:
             for name, inner in value.items():
                 words += _flag(name, inner)
         elif field.name == "options":
             for name, inner in value.items():
                 words += ["-o", f"{name}={_text(inner)}"]
-        elif field.name not in _LEFT_OUT:
+        elif field.name not in _LEFT_OUT or (named and field.name == "loss"):
             words += _flag(field.name, value)
     return shlex.join(words)
 

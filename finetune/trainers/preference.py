@@ -167,6 +167,8 @@ class Preference(PolicyOptions):
         }
         if self.ref_model is not None:
             key["reference"] = loading.model_hash(self.ref_model)
+        if self.online_merge:
+            key["online_merge"] = loading.model_hash(self.online_merge["base"])
         if self.eval_rows is not None:
             key["eval"] = data(self._load(objective, self.eval_rows))
         return key
@@ -184,6 +186,8 @@ class Preference(PolicyOptions):
     def _options(self) -> dict[str, Any]:
         """The options that decide the result; losses on pairs have no value head."""
         options = asdict(replace(self, cache=None))
+        if not self.online_merge:  # runs of versions before it have no such key
+            del options["online_merge"]
         if self._on_pairs:
             del options["value_lr"]
         return options

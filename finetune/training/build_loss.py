@@ -11,9 +11,10 @@ from siftune.curate.core import registry
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.core.methods import family_of
-from siftune.finetune.losses.types import needs_of
+from siftune.finetune.losses.types import Needs, needs_of
 from siftune.finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
 from siftune.finetune.scoring.lm_head import of_both
+from siftune.finetune.training.online_merging import OnlineMerging
 
 if TYPE_CHECKING:
     from siftune.finetune.training.policy_options import PolicyOptions
@@ -117,6 +118,8 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
             and is to be stopped by the KL to one, or one is to follow; it learns embeddings and
             only an adapter is trained; it has no value head and a learning rate of one is set.
     """
+    if options.online_merge:
+        registry.checked(OnlineMerging, options.online_merge, "online_merge")
     needs = needs_of(objective)
     held = needs.reference or options.track_reference
     # what a loss declares as shared over the step does not change with how a step is split
@@ -132,12 +135,7 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
             f"{name} needs whole distributions of the reference ({', '.join(whole)}), which are "
             "not kept; leave precompute_reference out"
         )
-    if needs.teacher and options.ref_model is None:
-        raise UsageError(f"{name} learns from a teacher: set ref_model, the model that is one")
-    if needs.teacher and options.ref_sync_steps:
-        raise UsageError(f"ref_sync_steps: the reference of {name} is its teacher, and stays")
-    if options.lora and options.ref_model is not None and not needs.teacher:
-        raise UsageError("ref_model: with lora the reference is the model, its adapter off")
+    _refuse_teacher(name, needs, options)
     if options.max_kl is not None and not held:
         raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
     if options.ref_sync_steps and not held:
@@ -149,3 +147,13 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
             f"{name} learns embeddings of its reward tokens, which an adapter leaves as they are; "
             "leave lora out"
         )
+
+
+def _refuse_teacher(name: str, needs: Needs, options: PolicyOptions) -> None:
+    """Refuse a loss without its teacher, and another model where there is none."""
+    if needs.teacher and options.ref_model is None:
+        raise UsageError(f"{name} learns from a teacher: set ref_model, the model that is one")
+    if needs.teacher and options.ref_sync_steps:
+        raise UsageError(f"ref_sync_steps: the reference of {name} is its teacher, and stays")
+    if options.lora and options.ref_model is not None and not needs.teacher:
+        raise UsageError("ref_model: with lora the reference is the model, its adapter off")

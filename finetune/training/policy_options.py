@@ -31,6 +31,8 @@ class PolicyOptions:
 
     Options:
         loss: Name of the objective.
+        online_merge: Merge every step with the change of the model from its base model, such as
+            base=MODEL,rate=1e-7,density=0.01,method=dare (or ties).
         options: Any other arguments of transformers' TrainingArguments, by their names there.
     """
 
@@ -66,6 +68,7 @@ class PolicyOptions:
     eval_limit: Natural = 0
     max_new_tokens: Count = 64
     max_kl: Positive | None = None
+    online_merge: Mapping[str, Any] = field(default_factory=dict)
     save_every: Count = 100
     log_every: Count = 10
     seed: Seed = 0
@@ -85,6 +88,8 @@ class PolicyOptions:
 
     def _refuse_conflicts(self) -> None:
         """Refuse options that ask for a reference which others leave out."""
+        if self.online_merge and self.lora:
+            raise ValueError("online_merge: merges whole weights, and lora trains an adapter alone")
         if self.load_in_4bit and (not self.lora or self.precompute_reference):
             raise ValueError(
                 "load_in_4bit: needs lora, which is what trains, and no precompute_reference, "

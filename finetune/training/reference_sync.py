@@ -13,6 +13,7 @@ from siftune.finetune.core import distributed
 from siftune.finetune.rl.kl_stop import KLStopCallback
 from siftune.finetune.runs.checkpoints import put_back
 from siftune.finetune.scoring.reference import Frozen
+from siftune.finetune.training.online_merging import add_online_merging
 from siftune.finetune.training.policy_options import PolicyOptions
 
 __all__ = ["ReferenceSync", "add_callbacks"]
@@ -21,13 +22,14 @@ _FILE: Final = "reference.safetensors"
 
 
 def add_callbacks(options: PolicyOptions, trainer: Any) -> KLStopCallback | None:
-    """Add reference sync and the KL stop to ``trainer`` where ``options`` ask for them.
+    """Add online merging, reference sync and the KL stop where ``options`` ask for them.
 
     Returns the stop, None without ``max_kl``.
 
     Raises:
         UsageError: the weights are spread over processes and the reference is to be synced.
     """
+    add_online_merging(options, trainer)
     if options.ref_sync_steps:
         distributed.refuse_spread("ref_sync_steps")
         reference = trainer.reference

@@ -51,6 +51,7 @@ _PAIRS: Final[Mapping[str, Sequence[str]]] = {
         "dpo={a: 1}",
     ),
     "--reward-options": ("target=nan", "target=-1", "target=1e400", "none=1", "{target: [1]}"),
+    "--online-merge": ("base=lm,rate=2", "base=none", "rate=0.1", "base=lm,density=0", "none=1"),
     "--method-options": ("density=0.5", "density=-1", "density=nan", "none=1", "parallel=2"),
     "--objective-options": ("weights={a: 1}", "weights=1", "gamma=-1", "gamma=nan", "none=1"),
     "--gate-options": ("steps=0", "lr=nan", "dropout=2", "length=none", "none=1", "{hidden: [1]}"),
