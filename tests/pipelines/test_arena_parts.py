@@ -188,3 +188,32 @@ def test_measures_of_answers_by_hand(pool):
     assert build(MEASURES, "instructions", comma)(asked).values == [1, 1, None, 0]
     chars = build(MEASURES, "reward", {"reward": "length", "options": {"target": 5}})
     assert chars.reward == "length"
+
+
+def test_a_judge_is_asked_in_both_orders_and_corrected_by_gold_pairs(tmp_path, monkeypatch, pool):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "judge.py").write_text(
+        "def longer(question):\n"
+        "    text = question.messages[-1][1]\n"
+        "    if 'first' in text:\n"
+        "        return 'A'\n"
+        "    return 'A' if text.find('long') < text.find('short') else 'B'\n"
+    )
+    said = [["a long one", "short"], ["short", "a long one"], ["first", "other"], ["same", "same"]]
+    own = [{"id": str(at), "question": "q", "completion": pair[0]} for at, pair in enumerate(said)]
+    other = [one | {"completion": pair[1]} for one, pair in zip(own, said, strict=True)]
+    own.append({"id": "4", "question": "q", "completion": None})
+    other.append({"id": "4", "question": "q", "completion": "short"})
+    asked = Asked(pool.head(5), "base", object, None, lambda: own, lambda: other)
+    gold = [
+        {"prompt": f"q{at}", "chosen": f"a long one {at}", "rejected": "short"} for at in range(40)
+    ]
+    (tmp_path / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gold))
+    made = build(MEASURES, "judge_win_rate", {"judge": "judge.py:longer", "gold": "gold.jsonl"})
+    assert made(asked).values == [1.0, 0.0, 0.5, 0.5, None]
+    # the judge is right on all gold pairs, shown either way round: nothing is to be corrected
+    found = made.corrected([1.0] * 30 + [0.0] * 10)
+    assert found["win_rate"] == pytest.approx(0.75)
+    assert found["low"] < 0.75 < found["high"]
+    without = build(MEASURES, "judge_win_rate", {"judge": "judge.py:longer"})
+    assert without.corrected([1.0]) == "no gold pairs are given"

@@ -68,18 +68,15 @@ class JudgeWinRate:
 
         if not pairs:
             return []
-        rows = [
+        table = pl.DataFrame(
             {
-                "id": f"{one['id']}:{at}",
-                "kind": "preference",
-                "prompt": [_turn("user", one["question"])],
-                "chosen": [_turn("assistant", first)],
-                "rejected": [_turn("assistant", second)],
+                "prompt": [one["question"] for one, _, _ in pairs],
+                "chosen": [first for _, first, _ in pairs],
+                "rejected": [second for _, _, second in pairs],
             }
-            for at, (one, first, second) in enumerate(pairs)
-        ]
+        )
         judge = JudgePairwise(**{"judge": self.judge, **self.options})
-        preferred = judge(pl.DataFrame(rows))["judge_pairwise_preference"].to_list()
+        preferred = judge(table)["judge_pairwise_preference"].to_list()
         return [
             None if one is None else 0.5 if one == 0.5 else float(one > 0.5) for one in preferred
         ]
@@ -115,7 +112,3 @@ class JudgeWinRate:
 
 def _sides(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["chosen"][-1]["content"], row["rejected"][-1]["content"]
-
-
-def _turn(role: str, content: str) -> dict[str, Any]:
-    return {"role": role, "content": content}
