@@ -159,20 +159,25 @@ def tried(round: int, number: int, text: str, labelled: Labelled, limits: Reward
     code = program_in(readable, names=["reward"])
     if len(code) > _LONGEST:
         return Proposal(round, number, code[:_SHOWN], error=f"over {_LONGEST:,} characters")
-    given = (labelled.prompts, labelled.completions, labelled.rows)
     try:
-        found = called(code, "reward", *given, limits)
+        found = _called(code, "reward", labelled, limits)
     except (ProgramError, NotRunError) as error:
         why = ": ".join(map(str, error.args))
         return Proposal(round, number, code, error=f"it does not run: {why}"[:_SHOWN])
     scores = [number_of(value) if ok else None for ok, value in found]
     unscored = scores.count(None)
-    error = next((_why(ok, value) for ok, value in found if not _is_number(ok, value)), None)
+    first = next((_why(ok, value) for ok, value in found if not _is_number(ok, value)), None)
     if unscored == len(scores):
-        return Proposal(round, number, code, None, unscored, error)
+        return Proposal(round, number, code, None, unscored, first)
     accuracy = _mean(labelled.right(scores))
-    parts = _parts(code, given, labelled, limits)
-    return Proposal(round, number, code, accuracy, unscored, error, parts)
+    parts = _parts(code, labelled, limits)
+    return Proposal(round, number, code, accuracy, unscored, first, parts)
+
+
+def _called(
+    code: str, name: str, labelled: Labelled, limits: RewardLimits
+) -> list[tuple[bool, Any]]:
+    return called(code, name, labelled.prompts, labelled.completions, labelled.rows, limits)
 
 
 def _is_number(ok: bool, value: Any) -> bool:
@@ -184,12 +189,10 @@ def _why(ok: bool, value: Any) -> str:
     return said.encode("utf-8", "replace").decode()[:_SHOWN]
 
 
-def _parts(
-    code: str, given: Any, labelled: Labelled, limits: RewardLimits
-) -> dict[str, dict[str, float]]:
+def _parts(code: str, labelled: Labelled, limits: RewardLimits) -> dict[str, dict[str, float]]:
     """Of each component what it came to; none where the function has no components."""
     try:
-        found = called(code, "components", *given, limits)
+        found = _called(code, "components", labelled, limits)
     except (ProgramError, NotRunError):
         return {}
     each = [value if ok and isinstance(value, dict) else {} for ok, value in found]

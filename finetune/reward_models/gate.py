@@ -97,7 +97,8 @@ def load_gate(folder: str | Path) -> Gate:
         count = sum(name.startswith("weight_") for name in held)
         layers = tuple((held[f"weight_{at}"], held[f"bias_{at}"]) for at in range(count))
         temperature, scale = held["numbers"].tolist()
-        gate = Gate(names, length, *(held[one] for one in _VECTORS), layers, temperature, scale)
+        penalties, mean, deviation = (held[one] for one in _VECTORS)
+        gate = Gate(names, length, penalties, mean, deviation, layers, temperature, scale)
         _check(gate)
     except (KeyError, ValueError, IndexError, OSError, SafetensorError) as error:
         raise UsageError(f"{path} is damaged ({error}): train the reward model again") from None
@@ -223,7 +224,7 @@ class GateOptions:
                 margin = log_scale.exp() * (weights * gaps[drawn]).sum(-1)
                 loss = -F.logsigmoid(margin).mean()
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 schedule.step()
         return tuple((w.detach(), b.detach()) for w, b in layers), float(log_scale.detach().exp())

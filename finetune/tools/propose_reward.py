@@ -218,7 +218,13 @@ class ProposeReward(AnswerJudge):
             comparisons = [
                 (at, other) for at in good for other, bad in enumerate(labels) if not bad
             ]
-        return Labelled(*(zip(*answers, strict=True) if answers else ((),) * 4), comparisons)
+        return Labelled(
+            [one[0] for one in answers],
+            [one[1] for one in answers],
+            [one[2] for one in answers],
+            [one[3] for one in answers],
+            comparisons,
+        )
 
     def _facts(
         self,

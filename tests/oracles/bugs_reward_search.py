@@ -69,8 +69,8 @@ REWARD_SEARCH = (
     Mutation(
         "a gate that reads the answer",
         "finetune/rewards/gated_attributes.py",
-        "prompts = list(map(tuple, asked))",
-        "prompts = list(map(tuple, texts))",
+        "tuple(one) for one in prompt_ids(tokenizer, [rows[at] for at in fits], self._limit)",
+        "tuple(one) for one in texts",
         GATE,
     ),
     Mutation(
