@@ -15,8 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from siftune.curate.core.errors import UsageError
+from siftune.curate.core.registry import build
 from siftune.finetune.core import distributed
+from siftune.finetune.runs.checkpoints import newest
 from siftune.finetune.runs.resumable_run import Run
+from tests.finetune.rl.apart import run_apart
 
 ROOT = Path(__file__).parents[2]
 SPREAD = """
@@ -155,15 +158,11 @@ def test_only_the_first_process_speaks(monkeypatch, capsys):
     assert capsys.readouterr().err == "heard\n"
 
 
-def of_rl(method, model, rows, out, **options):
-    given = {
-        "reward": "text_share", "reward_options": "{text: e}", "rollouts": 3, "batch_size": 3,
-        "group_size": 2, "minibatches": 2, "micro_batch": 2, "max_new_tokens": 6, "lr": 1e-2,
-        "save_every": 1, "precision": "fp32", **options,
-    }  # fmt: skip
-    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items()]
-    named = ["--model", str(model), "--out", str(out), *(word for pair in pairs for word in pair)]
-    return ["finetune", method, str(rows), *named]
+OF_RL = {
+    "reward": "text_share", "reward_options": {"text": "e"}, "rollouts": 3, "batch_size": 3,
+    "group_size": 2, "minibatches": 2, "micro_batch": 2, "max_new_tokens": 6, "lr": 1e-2,
+    "save_every": 1, "precision": "fp32",
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -178,35 +177,29 @@ def of_rl(method, model, rows, out, **options):
 def test_rollouts_and_updates_are_shared_by_processes(
     method, options, tiny_model_dir, rows, tmp_path
 ):
-    """Odd numbers of answers: 6 or 5 in two mini-batches of two processes."""
-    script = entry(tmp_path, "from siftune.pipelines.cli import main\nmain()\n")
-    options |= {"ptx_rows": rows} if "ptx_coef" in options else {}
-    alone = of_rl(method, tiny_model_dir, rows, tmp_path / "one", **options)
-    subprocess.run(
-        [sys.executable, str(script), *alone], env=environment(), check=True, capture_output=True
-    )
-    succeed(
-        launched(
-            "ddp.yaml", script, of_rl(method, tiny_model_dir, rows, tmp_path / "two", **options)
-        )
-    )
-    for ours, theirs in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+    """Odd numbers of answers: 6 or 5 in two mini-batches of two processes.
+
+    They are forked, with the environment of a launcher, which the tests above start themselves. A
+    run that was killed ends in the bytes of the unbroken one of two processes.
+    """
+    given = {"model": str(tiny_model_dir), **OF_RL, **options}
+    given |= {"ptx_rows": str(rows)} if "ptx_coef" in options else {}
+    trainer = build("finetune.trainers", method, given)
+    one, two, cut = (tmp_path / name / "out" for name in ("one", "two", "cut"))
+    run_apart(trainer, rows, one)
+    _, calls = run_apart(trainer, rows, two, processes=2)
+    for ours, theirs in zip(lines(one), lines(two), strict=True):
         assert theirs == pytest.approx(ours, abs=1e-5)
-    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    ours, theirs = (load_file(out / "model.safetensors") for out in (one, two))
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-5)
 
-    broken = of_rl(method, tiny_model_dir, rows, tmp_path / "cut", **options)
-    process = launched("ddp.yaml", script, broken)
-    while not list((tmp_path / "cut.work").glob("checkpoint-*/sealed.json")):
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert not (tmp_path / "cut").exists()
-    succeed(launched("ddp.yaml", script, broken))
+    killed, _ = run_apart(trainer, rows, cut, "update", calls["update"] // 2, processes=2)
+    assert killed
+    assert newest(cut.with_name("out.work")) is not None
+    run_apart(trainer, rows, cut, processes=2)
     for name in ("model.safetensors", "metrics.jsonl"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (cut / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_an_error_of_one_process_is_raised_in_all_and_shares_are_the_whole(monkeypatch):
