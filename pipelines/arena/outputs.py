@@ -29,7 +29,8 @@ def write_outputs(work: Work) -> dict[str, Any]:
     write_text(work.out / "samples.md", "\n".join(samples_lines(work)) + "\n")
     for number, label in enumerate(dict.fromkeys(one.measure for one in lines), 1):
         own = [one for one in lines if one.measure == label]
-        title = f"{label}: {work.arena.name}, {own[0].better} is better"
+        better = f", {own[0].better} is better" if own[0].better != "neither" else ""
+        title = f"{label}: {work.arena.name}{better}"
         write_text(work.out / f"effects-{number}.svg", effects_svg(own, title))
     return results
 

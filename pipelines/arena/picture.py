@@ -12,7 +12,11 @@ __all__ = ["effects_svg"]
 
 Scale: TypeAlias = Callable[[float], float]
 
-_LEFT, _WIDTH, _RIGHT, _ROW, _TOP = 190, 460, 150, 22, 64
+_LEFT, _WIDTH, _RIGHT, _ROW, _TOP = 190, 460, 270, 22, 64
+_ABOUT = (
+    "Difference from random: 95 % interval; thin: corrected for all comparisons, drawn to at most "
+    "three times that width."
+)
 _BETTER, _WORSE, _NEITHER = "#1b7f4d", "#b5341c", "#6b6b6b"
 _TICKS: Final = 5
 
@@ -46,7 +50,7 @@ def effects_svg(lines: Sequence[Line], title: str) -> str:
     view = f'viewBox="0 0 {_LEFT + _WIDTH + _RIGHT} {y:.0f}"'
     head = [
         _text(8, 20, title, weight="bold"),
-        _text(8, 38, "Difference from random: 95 % interval, thin: corrected for all comparisons."),
+        _text(8, 38, _ABOUT),
     ]
     joined = "\n".join([*head, *body])
     return (
