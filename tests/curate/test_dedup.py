@@ -18,6 +18,7 @@ from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.core.schema import TURNS
 from siftune.curate.rows.chat import turn
+from siftune.curate.selectors.exact_dedup import _normalised
 
 
 def chats(answers: Sequence[str | None], prompt: str = "Question?", **columns: Any) -> pl.DataFrame:
@@ -280,6 +281,19 @@ def test_a_text_that_the_reference_has_is_an_exact_duplicate_of_it(tmp_path: Pat
         "f:3": equal("f:2"),
         "f:4": ("not_comparable", None),
     }
+
+
+def test_a_reference_is_compared_as_the_rows_are(tmp_path: Path) -> None:
+    against = saved(chats(["Yes  please"]), tmp_path / "held_out.parquet")
+    rows, same = chats(["yes please", "Yes please", "no"]), "exact_duplicate_of_reference"
+    for normalise, reasons in (
+        ("text", [same, same, "unique"]),
+        ("whitespace", ["unique", same, "unique"]),
+        ("none", ["unique"] * 3),
+    ):
+        found = told("exact_dedup", rows, of="response", against=against, normalise=normalise)
+        assert [reason for reason, _ in found.values()] == reasons
+    assert _normalised(rows["id"] + "  \n", "none").to_list() == [f"f:{at}  \n" for at in (1, 2, 3)]
 
 
 def kept(answer: dict[str, tuple[str, Any]]) -> set[str]:

@@ -224,6 +224,24 @@ def test_partitions_of_a_table_depend_on_its_rows_alone() -> None:
     assert selector(table().reverse()).reverse().equals(answer)
 
 
+def test_all_is_solved_at_once_with_room_for_the_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, int]] = []
+    where = "siftune.curate.selectors.facility_location"
+    real = facility_picks
+
+    def picked(vectors: Any, *given: Any, pairs: int, **named: Any) -> Any:
+        seen.append((len(vectors), pairs))
+        return real(vectors, *given, pairs=pairs, **named)
+
+    monkeypatch.setattr(f"{where}.facility_picks", picked)
+    monkeypatch.setattr(f"{where}._PAIRS", 5)
+    for options in ({"neighbours": 3}, {"neighbours": 1}, {}):
+        build("curate.selectors", "facility_location", {"rows": 2, **options})(table())
+    assert seen == [(4, 12), (4, 5), (4, 4 * 64)]
+
+
 def test_fewer_than_one_neighbour_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         build("curate.selectors", "facility_location", {"rows": 1, "neighbours": 0})

@@ -103,6 +103,16 @@ def test_every_row_that_is_not_kept_has_its_reason() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["quota", "random"])
+def test_the_seed_is_0_without_an_option(name: str) -> None:
+    table, options = rows(web=40), {"group_by": "source", "rows": 9}
+    plain, zero, one = (
+        build("curate.selectors", name, {**options, **seed})(table)["keep"].to_list()
+        for seed in ({}, {"seed": 0}, {"seed": 1})
+    )
+    assert plain == zero != one
+
+
 def test_names_that_no_row_has_are_told(tmp_path: Path) -> None:
     table = rows(web=20, books=20)
     for name, given in (

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,13 +11,14 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from siftune.curate.chat.encoding import (
+    _Conversation,
     encode_answers,
     encode_chats,
     encode_prompts,
     encode_texts,
     encode_unmasked,
 )
-from siftune.curate.chat.piece_ids import _ids_after
+from siftune.curate.chat.piece_ids import Piece, _ids_after, _ids_of
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.finetune.models.loading import load_tokenizer
 from siftune.finetune.tools.init import make_tokenizer
@@ -264,3 +267,24 @@ def test_an_unfinished_answer_is_the_last_one(tokenizer: PreTrainedTokenizerBase
     assert whole[: len(cut)] == cut
     assert len(cut) < len(whole)
     assert str(tokenizer.decode(cut)).endswith("say 4")
+
+
+class Blanks:
+    """A tokenizer that puts a blank before a word at the start, or after its control token."""
+
+    eos_token = "$"
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        shown = [re.sub(r"(^|\$)(?=\w)", r"\1_", text) for text in texts]
+        return {"input_ids": [list(map(ord, text)) for text in shown]}
+
+
+def test_a_blank_is_put_after_a_control_token_and_not_inside_a_text() -> None:
+    places: Any = ("text", "control", "nothing")
+    pieces = [Piece(f"a{at}", False, after) for at, after in enumerate(places)]
+    assert _ids_of(Blanks(), pieces) == [  # type: ignore[arg-type]
+        *(list(map(ord, text)) for text in ("a0", "_a1", "_a2"))
+    ]
+    ends: Any = SimpleNamespace(stops=SimpleNamespace(control=["<e>", "<b>"]))
+    found = [_Conversation._before(ends, "x<e>y", at) for at in (0, 1, 4, 5)]
+    assert found == ["nothing", "text", "control", "text"]

@@ -256,6 +256,14 @@ def test_a_failure_that_passes_is_asked_again_and_one_that_does_not_names_the_ro
             server(None, [Draw({"id": "q:9"}, (9,), (1,))])
         assert seen[9] == 1
 
+    def busy(body: dict[str, Any]) -> tuple[int, Any]:
+        seen[0] += 1
+        return 503, {"error": {"message": "busy"}}
+
+    with serving(busy) as (address, _), pytest.raises(SiftuneError, match="http_503"):
+        Server.at(address, Words(), SAMPLING, {"pause": 0.0})(None, [DRAW])
+    assert seen[0] == 5
+
 
 def test_the_policy_itself_draws_in_batches_of_like_length(tiny_model_dir, monkeypatch) -> None:
     """A completion is the same to the token as alone; long prompts do not pad short ones."""

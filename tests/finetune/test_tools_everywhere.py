@@ -119,8 +119,9 @@ def test_reward_models_read_them(
     ].chat_template = (
         "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }}{% endif %}{% endfor %}"
     )
-    with pytest.raises(UsageError, match="results of tools"):  # without a call before it too
-        reward._ids(["yes"], [{"id": "r", "prompt": [ASK, RESULT], "tools": None}])
+    for prompt in ([ASK, RESULT], [RESULT]):  # without a call before it too
+        with pytest.raises(UsageError, match="results of tools"):
+            reward._ids(["yes"], [{"id": "r", "prompt": prompt, "tools": None}])
     reward._parts[1].chat_template = "{{ '' }}"  # writes nothing, so there is nothing to score
     assert reward.scored(["?"], ["yes"], [{"prompt": [ASK]}]) == [Scored(None, EMPTY)]
 
