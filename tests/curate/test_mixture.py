@@ -103,9 +103,16 @@ def test_every_row_that_is_not_kept_has_its_reason() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["quota", "random"])
-def test_the_seed_is_0_without_an_option(name: str) -> None:
-    table, options = rows(web=40), {"group_by": "source", "rows": 9}
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("quota", {"group_by": "source", "rows": 9}),
+        ("random", {"group_by": "source", "rows": 9}),
+        ("stratified", {"value": "length_tokens", "bins": 2, "rows": 9}),
+    ],
+)
+def test_the_seed_is_0_without_an_option(name: str, options: dict[str, Any]) -> None:
+    table = rows(web=40)
     plain, zero, one = (
         build("curate.selectors", name, {**options, **seed})(table)["keep"].to_list()
         for seed in ({}, {"seed": 0}, {"seed": 1})

@@ -12,6 +12,7 @@ from siftune.curate.core.custom import component
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, names
 from siftune.finetune.advantages.types import Rewarded
+from siftune.finetune.losses.list_types import ListLogps, ListLoss
 from siftune.finetune.policy_losses.types import PolicyBatch
 
 MASK = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
@@ -104,3 +105,17 @@ def test_a_function_of_log_probabilities_is_a_policy_loss() -> None:
 def test_what_is_no_policy_loss_is_refused_in_one_line(answer: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         component("finetune.policy_losses", answer)(batch())
+
+
+def test_a_loss_on_lists_gives_losses_or_rewards_with_them() -> None:
+    given = ListLogps.of(policy=(-4, -5), ref=(-4, -4))
+
+    def own(logps: ListLogps, whole: bool = False) -> Any:
+        loss = -logps.answers.policy.sum(-1)
+        return ListLoss(loss, 3 * logps.answers.policy) if whole else loss
+
+    for whole, rewards in ((False, [0, -1]), (True, [-12, -15])):
+        found = component("finetune.losses.listwise", own, {"whole": whole})(given)
+        assert isinstance(found, ListLoss)
+        assert found.loss.flatten().tolist() == [9]
+        assert found.reward.flatten().tolist() == rewards

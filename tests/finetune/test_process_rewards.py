@@ -149,3 +149,11 @@ def test_right_and_wrong_steps_are_summed_up_apart() -> None:
     assert (found["rows"], found["steps"], found["unscored"]) == (3, 4, 1)
     assert (found["right_steps_accuracy"], found["wrong_steps_accuracy"]) == (1.0, 0.5)
     assert found["accuracy"] == 0.75
+
+
+def test_held_out_steps_have_a_score_each(tmp_path: Path, tiny_reward_dir: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.write_text('{"prompt": "a", "completions": ["b", "c"], "labels": [true, false]}\n')
+    rows, tokenizer = StepRows(None), load_tokenizer(tiny_reward_dir)
+    (found,) = rows.scored(load_reward(tiny_reward_dir), tokenizer, rows.load(path), "refuse")
+    assert (found["labels"], len(found["scores"])) == ([1, 0], 2)

@@ -162,11 +162,10 @@ class Copy:
             (folder / "shared").symlink_to(ROOT.parent / "shared")
         self._written = 0
 
-    def measured(self, out: Path) -> list[Reach]:
-        """Which test runs which line, as far as ``out`` does not know it yet."""
-        found = {
-            str(path.relative_to(self.root)) for name in _TESTS for path in self.root.glob(name)
-        }
+    def measured(self, out: Path, names: Sequence[str]) -> list[Reach]:
+        """Which test of these files runs which line, as far as ``out`` does not know it yet."""
+        paths = (path for name in names for path in self.root.glob(name))
+        found = {str(path.relative_to(self.root)) for path in paths}
         for file in sorted(found - measured(out)[1] - set(_READS_SOURCES)):
             in_a_process(partial(self._measure, file, out.absolute()), 3600)
         return measured(out)[0]
@@ -204,9 +203,6 @@ class Copy:
 
     def _test(self, tests: list[str], report: Path) -> int:
         _enter(self.root)
-        with (self.root / "log.txt").open("w") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
         return int(pytest.main(["-qx", "-p", "no:cacheprovider", *tests], plugins=[_First(report)]))
 
 
@@ -226,7 +222,10 @@ class _First:
 
 
 def _enter(root: Path) -> None:
-    """Take the code of ``root`` for our own from here on."""
+    """Take the code of ``root`` for our own from here on, and write to a log there."""
+    with (root / "log.txt").open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
     os.chdir(root)
     os.environ["PYTHONPATH"] = str(root)  # of what tests start
     sys.path[:] = [str(root), *(place for place in sys.path if place not in ("", str(ROOT)))]
@@ -277,22 +276,24 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--count", type=int, default=400)
-    asked.add_argument("--part", choices=PARTS, help="run those of this part")
+    asked.add_argument("--part", choices=PARTS, help="draw and run those of this part alone")
     asked.add_argument("--out", type=Path, required=True, help="the mutants and their fates")
     asked.add_argument("--lines", type=Path, required=True, help="which test runs which line")
     asked.add_argument("--seconds", type=float, default=20, help="of tests for a mutant")
+    asked.add_argument("--tests", nargs="+", default=_TESTS, help="names of files, with wildcards")
     asked.add_argument("--again", nargs="+", help="tests to run the survivors against")
     given = asked.parse_args()
     for name in _THEIRS:  # once for all: each process is forked off this one
         importlib.import_module(name)
     if not given.out.exists():
         parts = shares(given.count)
-        save(given.out, [one for part in PARTS for one in drawn(part, parts[part], given.seed)])
+        chosen = [given.part] if given.part else PARTS
+        save(given.out, [one for part in chosen for one in drawn(part, parts[part], given.seed)])
     mutants = [Mutant(**json.loads(line)) for line in given.out.open(encoding="utf-8")]
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
         again = [Reach(test, 5, {}) for test in given.again or ()]
-        reaches = [] if again else copy.measured(given.lines)
+        reaches = [] if again else copy.measured(given.lines, given.tests)
         for one in mutants:
             if given.part in (None, one.part) and one.fate in (_ALIVE if again else ("",)):
                 source = (ROOT / one.file).read_text(encoding="utf-8")
