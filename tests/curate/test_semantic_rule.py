@@ -113,7 +113,6 @@ def test_only_the_text_of_the_option_is_guarded() -> None:
 def test_the_whole_row_survives_without_a_score(damaged: str, whole: str) -> None:
     rows = same_vector(("What do rivers do?", damaged), ("Tell what rivers do.", whole))
     assert decided(rows)["f:2"] == ("survivor", {"group": 2})
-    assert decided(rows, guard="response")["f:2"] == ("survivor", {"group": 2})
     assert decided(rows, guard="none")["f:1"] == ("survivor", {"group": 2})
     scored = rows.with_columns(quality=pl.Series([1.0, 0.0]))
     assert decided(scored, by="quality")["f:1"] == ("survivor", {"group": 2})
