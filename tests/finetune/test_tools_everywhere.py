@@ -21,7 +21,7 @@ from siftune.finetune.models.loading import load_causal, load_tokenizer
 from siftune.finetune.rewards.reward_model import RewardModel
 from siftune.finetune.rl.prepare import prompts_of, supervised_rows
 from siftune.finetune.tools.sample import Sample
-from siftune.finetune.trainers.sft import SFT
+from siftune.finetune.training.sft_rows import SFTRows
 
 ASK = {"role": "user", "content": "Light on?"}
 CALLED = {
@@ -72,8 +72,8 @@ def has_all(text: str) -> bool:
     return DECLARED in text and f"<think>\nHm.\n</think>\n\n{CALL}" in text and "done" in text
 
 
-def test_sft_reads_them(tokenizer: Any, table: Any, tiny_model_dir: Path) -> None:
-    (row,) = SFT(str(tiny_model_dir))._encode(table(CONVERSATION), tokenizer)
+def test_sft_reads_them(tokenizer: Any, table: Any) -> None:
+    (row,) = SFTRows(tokenizer, 512, assistant_only_loss=True).encoded(table(CONVERSATION))
     assert has_all(tokenizer.decode(row.ids))
     bits = zip(row.ids, row.mask, strict=True)
     assert tokenizer.decode([token for token, bit in bits if bit]).count("<|im_end|>") == 2
