@@ -30,7 +30,6 @@ from siftune.curate.core.registry import (
 )
 from siftune.curate.core.terminal import echo, echo_json
 from siftune.curate.files.outputs import check_folder
-from siftune.finetune.core import distributed
 from siftune.finetune.core.methods import (
     JUDGE,
     PREFERENCE,
@@ -43,6 +42,7 @@ from siftune.finetune.core.methods import (
 )
 from siftune.finetune.loss_table import PAIRS, data_of, loss_rows, loss_table
 from siftune.finetune.option_texts import OPTION_TEXTS
+from siftune.finetune.printed_results import print_result
 from siftune.finetune.runs.run_folders import check_comparison, check_model
 
 __all__ = ["finetune"]
@@ -205,7 +205,7 @@ def _component_command(command: str, group: str, name: str) -> click.Command:
         found = find(group, name)
         chosen = parsed(found, given) | _passed_on(pairs)
         with _naming_passed_on(pairs):
-            _print_result(_checked_first(checked(found, chosen, command))(rows, out))
+            print_result(_checked_first(checked(found, chosen, command))(rows, out))
 
     takes = "options" in options(component)  # a Hugging Face trainer, to pass arguments on to
     replaced = command in TOOLS  # trainings replace nothing, they are resumed
@@ -252,7 +252,7 @@ def _loss_command(group: str, name: str) -> click.Command:
         rest = parsed(trainer, {key: text for key, text in given.items() if key not in own})
         chosen = {"loss": name, "loss_options": own, **rest, **_passed_on(pairs)}
         with _naming_passed_on(pairs):
-            _print_result(_checked_first(build(TRAINER_GROUP, PREFERENCE, chosen))(rows, out))
+            print_result(_checked_first(build(TRAINER_GROUP, PREFERENCE, chosen))(rows, out))
 
     own = component_options(loss, texts=OPTION_TEXTS)
     # the loss's options are the command's own, `beta` where it has one
@@ -381,47 +381,6 @@ def _naming_passed_on(pairs: tuple[str, ...]) -> Iterator[None]:
             f"the Hugging Face trainer fails with -o {' -o '.join(pairs)}: {first}; correct it, or "
             "leave it out"
         ) from error
-
-
-def _print_result(result: Any) -> None:
-    """The result on stdout: what a training came to in words, the metrics of anything else."""
-    if not distributed.first():
-        return
-    from siftune.finetune.core.intervals import as_text  # numpy
-    from siftune.finetune.runs.summary import evaluation_lines, last_lines
-
-    if (result.model / "metrics.jsonl").is_file():
-        echo("\n".join([*last_lines(result), *_judge_lines(result.model)]))
-        return
-    if (result.model / "coverage.json").is_file():
-        from siftune.finetune.tools.coverage import table_of
-
-        echo(table_of(result.model))
-        return
-    if (result.model / "evaluation.json").is_file():
-        echo("\n".join(evaluation_lines(result)))
-        return
-    metrics = ", ".join(f"{name} {value}" for name, value in as_text(result.metrics).items())
-    echo(f"{result.model}: {result.rows:,} rows; {metrics}")
-
-
-def _judge_lines(model: Path) -> list[str]:
-    """The figures of a trained judge; of other models no lines."""
-    from siftune.curate.judge_calls.trained import figure_lines, trained_judge
-
-    judge = trained_judge(model)
-    if judge is None:
-        return []
-    facts = judge.facts
-    rows = f"{facts['held_out_rows']:,} held-out rows of {facts['held_out_prompts']:,} prompts"
-    without = f"; {facts['unscored']:,} without a verdict" * bool(facts["unscored"])
-    why = facts["uncalibrated"]
-    return [
-        f"  on {rows}{without}, with 95 % intervals:",
-        *(f"  {line}" for line in figure_lines(facts["figures"])),
-        *([f"  not calibrated: {why}"] if why else []),
-        f"  to judge with it: siftune curate judge ROWS --judge {model} --out judged",
-    ]
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _rows(batch: Mapping[str, torch.Tensor]) -> list[PackedRow]:
     scored[:, 0] = False  # nothing comes before the first token to predict it
     lengths = batch["attention_mask"].sum(1).tolist()
     columns = [row.nonzero()[:, 0].tolist() for row in scored.cpu()]
-    found = []
+    found: list[PackedRow] = []
     for ids, length, at in zip(batch["input_ids"].tolist(), lengths, columns, strict=True):
         first = at[0] if at else length
         found.append((ids[:first], ids[first:length], [place - first for place in at]))

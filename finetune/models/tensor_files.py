@@ -39,7 +39,7 @@ class TensorFiles(Mapping[str, "Tensor"]):
         check_files(self.folder)
         for path in _files(self.folder):
             with loading(path):
-                file = safe_open(path, "pt")  # closed with its last reference
+                file: Any = safe_open(path, "pt")  # closed with its last reference
             for name in file.keys():  # noqa: SIM118
                 if name in self.places:
                     raise UsageError(f"{self.folder}: the tensor {name} is in two weight files")
