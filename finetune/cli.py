@@ -123,8 +123,8 @@ class _Methods(ComponentGroup):
     def make(self, command: str) -> click.Command:
         """The command of one method."""
         if command in _OWN:
-            made = {"conformance": _conformance_command, "merge": _merge_command}
-            return made.get(command, _compare_command)()
+            own = {"conformance": _conformance_command, "merge": _merge_command}
+            return own.get(command, _compare_command)()
         if command in TOOLS:
             made = _component_command(command, *TOOLS[command])
             return _of_several_models(made) if command == "evaluate" else made
