@@ -95,9 +95,9 @@ OPTION_TEXTS: Final[Mapping[str, str]] = {
     "no watch.",
     "watch_detectors": "Options of detectors by their names, such as 'length={relative: 2}', none "
     "to leave one out, or detectors of yours, FILE.py:NAME.",
-    "watch_gold": "Reward that is not trained on, which scores the answers to the watched prompts: "
-    "the folder of a reward model, a reward by name, a function of yours, FILE.py:NAME, or the "
-    "name of one of weight 0 among several rewards, which is then known of every rollout.",
+    "watch_gold": "Reward that is not trained on, for the answers to the watched prompts: a reward "
+    "model's folder, a name, FILE.py:NAME, or one of weight 0 among several rewards, which scores "
+    "every rollout.",
     "watch_prompts": "Number of fixed prompts, unlike each other, that are answered at each "
     "checkpoint; 0 for none.",
     "watch_rows": "Rows whose prompts are those, a file or a run folder; by default held-out rows, "

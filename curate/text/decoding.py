@@ -36,6 +36,8 @@ def decode(
     positions (sliding windows, state spaces), or it takes no positions.
     """
     name = cache_name(policy)
+    if getattr(_model(policy).forward, "keeps_state", False):
+        return None  # it counts on the same rows in every step
     if name is None or "position_ids" not in _parameters(policy):
         return None
     distinct = {tuple(prompt): None for prompt in prompts}
@@ -212,5 +214,8 @@ def cache_name(policy: Any) -> str | None:
 
 
 def _parameters(policy: Any) -> Collection[str]:
-    model = policy.get_base_model() if hasattr(policy, "get_base_model") else policy  # of peft
-    return inspect.signature(model.forward).parameters
+    return inspect.signature(_model(policy).forward).parameters
+
+
+def _model(policy: Any) -> Any:
+    return policy.get_base_model() if hasattr(policy, "get_base_model") else policy  # of peft

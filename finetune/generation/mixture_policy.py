@@ -31,6 +31,7 @@ def mixed(model: Any, other: Any, share: float) -> Iterator[None]:
         out.logits = logits + share * torch.log_softmax(other_logits(inputs).float(), -1)
         return out
 
+    vars(forward)["keeps_state"] = True  # the other model's cache, of these rows
     model.forward = MethodType(forward, model)
     try:
         yield

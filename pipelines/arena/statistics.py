@@ -189,7 +189,7 @@ def paired_difference(
     ``mean + w (d - mean) / mean(w)``. Several templates are averaged before.
 
     >>> found = paired_difference([[3.0, 5.0], [4.0, 8.0]], [[1.0, 1.0], [1.0, 1.0]])
-    >>> found.effect, found.squares.seed, found.squares.prompt, found.squares.rest
+    >>> found.effect, *map(float, (found.squares.seed, found.squares.prompt, found.squares.rest))
     (4.0, 4.0, 9.0, 1.0)
     """
     table = np.asarray(first, float) - np.asarray(second, float)

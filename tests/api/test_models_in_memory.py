@@ -17,8 +17,10 @@ from transformers import (
 )
 
 import siftune as sf
+from siftune.finetune.rewards.types import reward_of
 from siftune.finetune.runs.resumable_run import Run
 from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.training.on_policy_key import run_key
 from siftune.session import session
 
 WORDS = ["cat", "sat", "mat", "sea"]
@@ -127,7 +129,8 @@ def test_a_run_of_ppo_follows_the_weights_of_its_critic_not_its_folder(
 ):
     def key(model: Path, critic: Path) -> dict:
         trainer = PPO(model=str(model), reward="exact_match", critic_model=str(critic))
-        return Run.of(tmp_path, trainer._key(sf.read(CHATS).kept)).key
+        reward = reward_of("exact_match", {}, "fp32")
+        return Run.of(tmp_path, run_key(trainer, sf.read(CHATS).kept, reward, "fp32")).key
 
     moved = tmp_path / "moved"
     moved.symlink_to(tiny_model_dir)

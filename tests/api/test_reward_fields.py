@@ -8,7 +8,9 @@ import pytest
 import siftune as sf
 from siftune.curate.core.custom import name_and_options
 from siftune.finetune.data.training_rows import to_prompts
+from siftune.finetune.rewards.types import reward_of
 from siftune.finetune.trainers.ppo import PPO
+from siftune.finetune.training.on_policy_key import run_key
 
 RECORDS = [{"prompt": "2+2?", "gold": "4", "reference": "four"}, {"prompt": "1+1?"}]
 
@@ -107,7 +109,8 @@ def test_the_fields_are_in_the_key_of_a_training_with_ones_own_reward(tiny_model
 
     def key(gold: str, reward: str):
         rows = sf.read([{"prompt": "2+2?", "gold": gold}], format="prompt_only")
-        return PPO(model=str(tiny_model_dir), reward=reward)._key(rows.kept)
+        made = PPO(model=str(tiny_model_dir), reward=reward)
+        return run_key(made, rows.kept, reward_of(reward, {}, "fp32"), "fp32")
 
     own = f"{file}:one"
     assert key("4", own) != key("5", own)

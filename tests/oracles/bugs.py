@@ -173,8 +173,8 @@ PAIRS = (
     Mutation(
         "reference trained along",
         "finetune/training/policy.py",
-        "options.lora else frozen(folder, share, dtype)",
-        "options.lora else __import__('siftune.finetune.scoring.reference', fromlist=['x'])"
+        "if own else frozen(folder, share, dtype)",
+        "if own else __import__('siftune.finetune.scoring.reference', fromlist=['x'])"
         ".Frozen(policy)",
         LOOP,
     ),
