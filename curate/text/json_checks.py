@@ -178,17 +178,20 @@ def _mismatch(value: Any, schema: str | None) -> str | None:
 
     Raises:
         _SchemaUnusableError: it refers to what is not there or to itself, or has a pattern that the
-            engine lacks.
+            engine lacks, or a type that is none.
     """
     checker = None if schema is None else _checker(schema)
     if checker is None or isinstance(checker, str):
         return None
+    from jsonschema.exceptions import UnknownType
     from referencing.exceptions import Unresolvable
 
     try:
         errors = sorted(checker.iter_errors(value), key=lambda one: [*map(str, one.absolute_path)])
     except Unresolvable as error:
         raise _SchemaUnusableError(f"a reference that is not in it: {error}") from None
+    except UnknownType as error:  # draft 3 allows any name of a type
+        raise _SchemaUnusableError(f"no type is called {error.type!r}") from None
     except RecursionError:
         if _is_deep(value):
             return "$: it is nested too deeply"
@@ -250,7 +253,11 @@ def _checker(schema: str) -> Any:
 def _bad_reference(kind: Any, schema: Any) -> str | None:
     """What is wrong with the first reference of a schema that leads to no schema in it.
 
-    What references lead to is looked at as well, wherever it is, so that no answer finds one later.
+    What references lead to is checked as well, wherever it is, so that no answer finds one later:
+    the check of the whole leaves out what no keyword marks as a schema.
+
+    Raises:
+        jsonschema.SchemaError: a reference leads to what is not in the form of a schema.
     """
     from referencing import Registry
     from referencing.exceptions import Unresolvable
@@ -276,6 +283,9 @@ def _bad_reference(kind: Any, schema: Any) -> str | None:
                 return f"a reference that is not in it: {reference!r}"
             if not isinstance(found.contents, dict | bool):
                 return f"a reference to what is no schema: {reference!r}"
+            if id(found.contents) not in seen:
+                own = _library().validators.validator_for(found.contents, kind)
+                own.check_schema(found.contents)
             waiting.append((draft.create_resource(found.contents), found.resolver))
     return None
 

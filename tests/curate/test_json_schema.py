@@ -115,11 +115,20 @@ def test_what_has_nothing_to_check_is_null() -> None:
         [1],
         {"type": "object", "required": "x"},
         {"$schema": []},
+        {"components": {"s": {"type": "date"}}, "items": {"$ref": "#/components/s"}},
+        {"components": {"s": {"items": [3]}}, "anyOf": [{"$ref": "#/components/s"}]},
     ],
 )
 def test_a_schema_that_is_none_is_named_and_checks_nothing(schema: Any) -> None:
     found = scored('{"x": 1}', schema=schema)
     assert (found["json_schema"], found["json_schema_flags"]) == (None, ["bad_schema"])
+
+
+def test_a_type_that_draft_3_allows_and_nobody_knows_is_named() -> None:
+    schema = {"$schema": "http://json-schema.org/draft-03/schema#", "type": "date"}
+    found = scored('{"x": 1}', schema=schema)
+    assert found["json_schema_flags"] == ["bad_schema"]
+    assert found["json_schema_first_wrong"] == "schema: no type is called 'date'"
 
 
 LOST = [
