@@ -7,7 +7,15 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["HIGH", "LOW", "as_text", "bootstrap_interval", "with_correlation", "with_interval"]
+__all__ = [
+    "HIGH",
+    "LOW",
+    "as_text",
+    "bootstrap_interval",
+    "with_correlation",
+    "with_crossed_interval",
+    "with_interval",
+]
 
 LOW: Final = "_low"
 HIGH: Final = "_high"
@@ -54,6 +62,33 @@ def with_interval(
         return mean
     low, high = bootstrap_interval(values, clusters, weights)
     return {**mean, f"{name}{LOW}": low, f"{name}{HIGH}": high}
+
+
+def with_crossed_interval(
+    name: str, values: Sequence[float], first: Sequence[Any], second: Sequence[Any]
+) -> dict[str, float]:
+    """``name`` and the ends of its 95 % interval: a mean over pairs of answers to any two prompts.
+
+    ``first`` and ``second`` are the prompts of the two answers of each value, such as a good and a
+    bad one of an area under the ROC curve. Prompts are drawn, each with all its answers: a value
+    counts as often as its two prompts were drawn, multiplied. A side of one prompt has no interval.
+
+    >>> with_crossed_interval("auc", [1.0, 0.0], "aa", "bc")
+    {'auc': 0.5}
+    """
+    mean = {name: float(np.mean(values))}
+    if min(len(set(first)), len(set(second))) < 2:
+        return mean
+    _, at = np.unique(np.asarray([*first, *second]), return_inverse=True)
+    at, size = at.reshape(2, -1), int(at.max()) + 1
+    total, count = np.zeros((size, size)), np.zeros((size, size))
+    np.add.at(total, tuple(at), np.asarray(values, float))
+    np.add.at(count, tuple(at), 1)
+    drawn = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), _RESAMPLES)
+    with np.errstate(invalid="ignore"):
+        means = ((drawn @ total) * drawn).sum(1) / ((drawn @ count) * drawn).sum(1)
+    low, high = np.nanquantile(means, [0.025, 0.975])  # a draw without one of the sides has none
+    return {**mean, f"{name}{LOW}": float(low), f"{name}{HIGH}": float(high)}
 
 
 def with_correlation(

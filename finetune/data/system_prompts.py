@@ -11,6 +11,8 @@ import polars as pl
 
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.schema import TURNS
+from siftune.curate.files.json_text import dump
+from siftune.curate.models.resolve import model_folder
 from siftune.curate.records.turns import text_turn
 from siftune.finetune.data.training_rows import values_of
 
@@ -40,6 +42,29 @@ class SystemPrompts:
         if isinstance(domain, str) and isinstance(prompts, dict) and prompts:
             return cls(domain, prompts)
         return None
+
+    @classmethod
+    def of_models(cls, models: Sequence[str]) -> SystemPrompts | None:
+        """What all of several models were trained with.
+
+        Raises:
+            UsageError: they were trained with different ones.
+        """
+        first, *rest = (cls.of_model(model_folder(model)) for model in models)
+        for model, own in zip(models[1:], rest, strict=True):
+            if own != first:
+                one, other = ("none" if it is None else dump(it.options) for it in (own, first))
+                raise UsageError(
+                    f"{model} and {models[0]} cannot be merged: they were trained with different "
+                    f"system prompts of domains, {one} and {other}; expected reward models "
+                    "trained with the same domain and system_prompts"
+                )
+        return first
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of a reward model that it is trained with so."""
+        return {"domain": self.domain, "system_prompts": dict(self.prompts)}
 
     def turns(self, turns: Sequence[Mapping[str, Any]], domain: Any) -> list[Mapping[str, Any]]:
         """The turns of a prompt, with the system prompt of ``domain`` in front.

@@ -47,7 +47,7 @@ class Method(Protocol):
     """A frozen dataclass whose fields are the options of the method."""
 
     needs_base: ClassVar[bool]
-    """Whether the model is needed that all were trained from."""
+    """Whether the model is needed that all were trained from; where not, one is refused."""
     most: ClassVar[int | None]
     """How many models can be merged at once; None: any number."""
 

@@ -21,10 +21,13 @@ from siftune.curate.models.adapters import classifies, load_merged
 from siftune.curate.models.lineage import lineage
 from siftune.curate.models.model_files import listed, read_object
 from siftune.curate.models.resolve import adapter_base, model_folder
+from siftune.finetune.core.distributed import notify
 from siftune.finetune.core.types import TrainResult
+from siftune.finetune.data.system_prompts import SystemPrompts
 from siftune.finetune.models import loading
 from siftune.finetune.models.saving import base_facts, write_facts
 from siftune.finetune.models.tensor_files import TensorFiles, write_tensors
+from siftune.finetune.reward_models.members import GATE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +56,9 @@ class Merge:
     read one by one. The result has the widest number format of the models; configuration and
     tokenizer are those of the first. A tied output embedding stays tied. A model may be an adapter
     of PEFT: what is merged is ``W + (alpha / rank) B A``, not its factors. Models of another
-    architecture or another vocabulary are refused.
+    architecture or another vocabulary are refused, as are reward models with other system prompts
+    of their domains; equal ones hold for the merged model. It has no calibration, no states of
+    known answers and no gate: those hold for the weights that they were fitted to.
 
     ``siftune.json`` has the hash and the weight of each model, and how far each is from the result:
     the length of the difference of all weights.
@@ -62,7 +67,8 @@ class Merge:
         models: The models: folders, names of `siftune models list`, or names on the hub.
         method: How they are merged: linear, slerp, ties, dare, or FILE.py:NAME.
         weights: Weight of each model, of which only the ratios count; equal by default.
-        base: The model that all were trained from, whose difference ties and dare merge.
+        base: The model that all were trained from, whose difference ties and dare merge; linear
+            and slerp refuse one.
         method_options: Options of the method by their names, such as density=0.3.
         seed: Seed of the entries that dare drops.
     """
@@ -105,6 +111,11 @@ class Merge:
                 f"{self.method} merges changes from a base model: give the model that all were "
                 "trained from, --base MODEL"
             )
+        if self.base is not None and getattr(method, "needs_base", None) is False:
+            raise UsageError(
+                f"base: {self.method} merges whole models and reads no base model: leave --base "
+                "out, or take a method that merges changes from it, such as ties or dare"
+            )
         return method
 
     def __call__(self, out: Path) -> TrainResult:
@@ -119,6 +130,7 @@ class Merge:
             named = [*self.models, *([self.base] if self.base is not None else [])]
             folders = [_whole(model, held) for model in named]
             _check_alike(named, folders)
+            prompts = SystemPrompts.of_models(self.models)
             files = [TensorFiles(folder) for folder in folders]
             names = _check_tensors(named, files, _tied(folders[0]))
             first = loading.load_tokenizer(folders[0])
@@ -128,7 +140,8 @@ class Merge:
                 _write_config(folders[0], part, merged.dtype)
                 with quiet_transformers():
                     first.save_pretrained(part)
-                write_facts(part, out.name, self._facts(merged))
+                write_facts(part, out.name, self._facts(merged, prompts))
+        _warn_of_lost(self.models, out)
         return TrainResult(out, 0, merged.metrics())
 
     def hashes(self) -> list[str]:
@@ -140,7 +153,7 @@ class Merge:
         given = self.weights or (1.0,) * len(self.models)
         return [weight / math.fsum(given) for weight in given]
 
-    def _facts(self, merged: _Merged) -> dict[str, Any]:
+    def _facts(self, merged: _Merged, prompts: SystemPrompts | None) -> dict[str, Any]:
         each = zip(self.models, self._shares(), merged.distances(), strict=True)
         models = {
             str(number): {
@@ -166,7 +179,11 @@ class Merge:
             "merged": models,
             **extra,
             "command": self._command(),
-            "options": {**asdict(self), "models": [loading.shown(one) for one in self.models]},
+            "options": {
+                **asdict(self),
+                "models": [loading.shown(one) for one in self.models],
+                **(prompts.options if prompts is not None else {}),
+            },
             "code": code_of(_METHODS, self.method),
             "seed": self.seed,
             "metrics": merged.metrics(),
@@ -176,7 +193,7 @@ class Merge:
         words = ["siftune", "finetune", "merge", *map(loading.shown, self.models)]
         words += ["--method", self.method]
         if self.weights:
-            words += ["--weights", ",".join(f"{one:g}" for one in self.weights)]
+            words += ["--weights", ",".join(repr(one).removesuffix(".0") for one in self.weights)]
         if self.base is not None:
             words += ["--base", loading.shown(self.base)]
         for name, value in self.method_options.items():
@@ -236,6 +253,23 @@ def _check_alike(models: Sequence[str], folders: Sequence[Path]) -> None:
                 f"{model} and {models[0]} cannot be merged: their tokenizers differ, as in "
                 f"{where!r}; expected models with one vocabulary"
             )
+
+
+def _warn_of_lost(models: Sequence[str], out: Path) -> None:
+    """Print which parts of reward models the merged one lacks."""
+    folders = [model_folder(model) for model in models]
+    facts = [loading.read_facts(folder) for folder in folders]
+    lost = {
+        "calibration": any(isinstance(one.get("calibration"), dict) for one in facts),
+        "states of known answers": any(isinstance(one.get("known_states"), dict) for one in facts),
+        "gate": any((folder / GATE).is_file() for folder in folders),
+    }
+    if any(lost.values()):
+        notify(
+            f"warning: {out} lacks what the merged reward models had beside their weights: "
+            f"{', '.join(name for name, is_lost in lost.items() if is_lost)}; it holds only for "
+            "the weights it was fitted to, and `siftune finetune reward_model` fits it anew"
+        )
 
 
 def _identity(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import orjson
 import polars as pl
 
-from siftune.curate.core.errors import DataError, UsageError
+from siftune.curate.core.errors import DataError, UsageError, closest
 from siftune.curate.core.progress import report_progress
 from siftune.curate.core.ranges import (
     Count,
@@ -29,7 +29,7 @@ from siftune.curate.judge_calls.types import Item
 from siftune.curate.judging.answer_judge import AnswerJudge
 from siftune.finetune.code_execution.probe import check_limits
 from siftune.finetune.code_execution.run import NotRunError, ProgramError
-from siftune.finetune.core.intervals import with_interval
+from siftune.finetune.core.intervals import with_crossed_interval, with_interval
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import training_rows
 from siftune.finetune.data.comparisons import as_pairs
@@ -120,7 +120,9 @@ class ProposeReward(AnswerJudge):
                 ``out`` is not of an earlier search.
         """
         check_folder(out, _COMMAND)
-        table = chosen_rows(self._table(rows), self.limit, self.seed)
+        whole = self._table(rows)
+        self._check_fields(whole, rows)
+        table = chosen_rows(whole, self.limit, self.seed)
         seen, unseen = training_rows.held_out(table, self.held_out, self.seed)
         labelled, held = self._labelled(seen), self._labelled(unseen)
         if not labelled.comparisons:
@@ -194,6 +196,16 @@ class ProposeReward(AnswerJudge):
         bad = training_rows.bad_rows(table)
         return table.join(bad, on="id", how="anti", maintain_order="left")
 
+    def _check_fields(self, table: pl.DataFrame, rows: Path) -> None:
+        """Refuse a name of ``fields`` that no row has, which functions would read as None."""
+        if not self.fields:
+            return
+        known: dict[str, None] = dict.fromkeys(name for raw in raw_fields(table) for name in raw)
+        for name in self.fields:
+            if name not in known:
+                there = closest(name, known) if known else "the rows have none"
+                raise UsageError(f"fields: no row of {rows} has a field {name!r}; {there}")
+
     def _labelled(self, table: pl.DataFrame) -> Labelled:
         """The answers of rows, as functions are given them; no label is in ``row``."""
         paired = "chosen" in table.columns
@@ -259,8 +271,12 @@ class ProposeReward(AnswerJudge):
         except (ProgramError, NotRunError):
             found = [(False, None)] * len(held.rows)
         right = held.right([number_of(value) if ok else None for ok, value in found])
-        clusters = [held.keys[better] for better, _ in held.comparisons]
-        return with_interval("held_out_accuracy", right, clusters)
+        better, worse = (
+            [held.keys[at] for at in side] for side in zip(*held.comparisons, strict=True)
+        )
+        if better == worse:  # both answers of each comparison are to one prompt
+            return with_interval("held_out_accuracy", right, better)
+        return with_crossed_interval("held_out_accuracy", right, better, worse)
 
 
 def _text(turns: Iterable[Mapping[str, Any]]) -> str:

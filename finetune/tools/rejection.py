@@ -165,9 +165,12 @@ class Rejection:
         found = accepted(
             scores, self.beta, self.count, lambda at, turn: prompt.draw(left[at], turn, self.seed)
         )
-        taken = [(left[at], turn) for at, turn in found]
+        over = {left[at] for at, _ in found[self.count :]} if self.count is not None else set()
+        taken = [(left[at], turn) for at, turn in found[: self.count]]
         for at, chance in zip(left, chances, strict=True):
-            if at not in dict(taken):
+            if at in over:
+                prompt.drop(at, "over_count", count=self.count)
+            elif at not in dict(taken):
                 prompt.drop(at, "not_accepted", probability=chance)
         return taken
 
@@ -219,8 +222,9 @@ def accepted(
 ) -> list[tuple[int, int]]:
     """Numbers of the accepted answers, each with its pass (from 1), in the order of acceptance.
 
-    Passes are made until ``count`` are accepted or none is left; None: one pass. ``draw`` gives the
-    uniform number in [0, 1) of an answer in a pass. arXiv:2309.06657, algorithm 1.
+    Passes are made until ``count`` are accepted or none is left; None: one pass. The last one may
+    accept more than ``count``, of which the first ``count`` are wanted. ``draw`` gives the uniform
+    number in [0, 1) of an answer in a pass. arXiv:2309.06657, algorithm 1.
     """
     left = list(range(len(scores)))
     found: list[tuple[int, int]] = []
@@ -229,7 +233,7 @@ def accepted(
         turn += 1
         chances = acceptance([scores[at] for at in left], beta)
         taken = [at for at, chance in zip(left, chances, strict=True) if draw(at, turn) < chance]
-        found += [(at, turn) for at in taken[: None if count is None else count - len(found)]]
+        found += [(at, turn) for at in taken]
         left = [at for at in left if at not in taken]
     return found
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siftune.finetune.core.intervals import as_text, bootstrap_interval, with_interval
+from siftune.finetune.core.intervals import (
+    as_text,
+    bootstrap_interval,
+    with_crossed_interval,
+    with_interval,
+)
 
 
 def test_the_interval_of_independent_values_is_that_of_the_normal_law() -> None:
@@ -26,6 +31,19 @@ def test_values_of_one_prompt_count_as_one_draw() -> None:
 def test_weights_are_those_of_the_mean() -> None:
     found = with_interval("loss", [1.0, 3.0], ["a", "b"], [3.0, 1.0])
     assert found == {"loss": 1.5, "loss_low": 1.0, "loss_high": 3.0}
+
+
+def test_both_sides_of_crossed_pairs_vary() -> None:
+    """Good answers are alike and bad ones differ, or the other way round: a binomial share."""
+    good, bad = range(60), range(100, 140)
+    pairs = [(one, other) for one in good for other in bad]
+    for side, count in ((0, 60), (1, 40)):
+        right = [float(pair[side] % 2) for pair in pairs]
+        found = with_crossed_interval("auc", right, *zip(*pairs, strict=True))
+        half = 1.96 * 0.5 / count**0.5
+        ends = [found[name] for name in ("auc", "auc_low", "auc_high")]
+        assert ends == pytest.approx([0.5, 0.5 - half, 0.5 + half], abs=0.02)
+    assert with_crossed_interval("auc", [1.0, 0.0], ["a", "b"], ["c", "c"]) == {"auc": 0.5}
 
 
 def test_one_prompt_alone_has_no_interval() -> None:

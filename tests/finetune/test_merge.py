@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import siftune as sf
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build, names
+from siftune.finetune.data.system_prompts import SystemPrompts
 from siftune.finetune.merging.types import Group, disjoint_mean, dropped, keep_largest
 from siftune.finetune.models import tensor_files
 from siftune.finetune.models.loading import load_causal
@@ -141,6 +142,8 @@ def test_a_merge_from_the_command_line_is_recorded_and_loads(family, tmp_path):
     assert len({one["hash"] for one in facts["merged"].values()}) == 2
     assert facts["options"]["method_options"] == {"density": 0.5}
     assert "--weights 0.25,0.75" in (tmp_path / "m/README.md").read_text()
+    exact = Merge((family["a"],) * 2, weights=(0.123456789, 2.0))._command()
+    assert "--weights 0.123456789,2" in exact
     again = CliRunner().invoke(siftune, [*command, "--method-options", "density=0.5"])
     assert again.exit_code == 0, again.output  # a merge replaces a merge
 
@@ -216,6 +219,29 @@ def test_tied_weights_stay_tied_also_where_a_folder_has_the_copy(family, tmp_pat
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
+def test_system_prompts_of_reward_models_stay_and_what_is_lost_is_named(
+    tiny_reward_dir, tmp_path, capsys
+):
+    def trained(name, **facts):
+        folder = shutil.copytree(tiny_reward_dir, tmp_path / name)
+        known = json.loads((folder / "siftune.json").read_text())
+        (folder / "siftune.json").write_text(json.dumps(known | facts))
+        return str(folder)
+
+    options = {"domain": "topic", "system_prompts": {"code": "Judge the code."}}
+    one = trained("one", options=options, calibration={"scale": 2.0})
+    other = trained("other", options=options, known_states="too few answers")
+    out = sf.merge([one, other], out=tmp_path / "m").model
+    assert SystemPrompts.of_model(out) == SystemPrompts.of_model(one)
+    assert SystemPrompts.of_model(out) is not None
+    assert "had beside their weights: calibration; it holds only" in capsys.readouterr().err
+    third = trained("third", options={**options, "system_prompts": {"code": "Judge."}})
+    for model, theirs in ((third, '"Judge."'), (str(tiny_reward_dir), "none and")):
+        with pytest.raises(UsageError, match="different system prompts of domains") as caught:
+            sf.merge([one, model], out=tmp_path / "n")
+        assert theirs in str(caught.value)
+
+
 def edited(family, folder, **config):
     shutil.copytree(family["b"], folder)
     path = folder / "config.json"
@@ -248,6 +274,7 @@ def test_models_that_do_not_fit_are_refused_in_one_line(family, tmp_path):
         ({"models": [a, str(broken)]}, "model.norm.weight: the merged weights are not finite"),
         ({"models": [a, b], "method": "ties"}, "give the model that all were trained from"),
         ({"models": [a, b, a], "method": "slerp"}, "slerp merges 2 models, got 3"),
+        ({"models": [a, b], "base": a}, "linear merges whole models and reads no base model"),
         ({"models": [a]}, "expected two at least, got 1"),
         ({"models": a}, "expected a list of two or more models"),
         ({"models": [a, b], "weights": [1]}, "expected one for each of the 2 models, got 1"),

@@ -184,6 +184,23 @@ def test_labels_of_single_answers_are_compared_each_good_with_each_bad(tmp_path:
     )
     found = made(path, tmp_path / "out").metrics
     assert found["accuracy"] == pytest.approx((4 + 2 * 0.5) / 6)  # e. ties with both bad ones
+    misspelt = search(tmp_path, fields=("hnt",))
+    with pytest.raises(UsageError, match=r"has a field 'hnt'; did you mean hint\?"):
+        misspelt(path, tmp_path / "other")
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_the_interval_of_labelled_answers_is_of_both_sides(tmp_path: Path) -> None:
+    crossed = [(good, bad) for good in range(4) for bad in range(4, 8)]
+    held = Labelled(["?"] * 8, "55559900", [{}] * 8, "abcdefgh", crossed)
+    best = Proposal(0, 0, "def reward(p, c, row):\n    return float(c)", 1.0)
+    found = search(tmp_path)._held_out(best, held)
+    assert found["held_out_accuracy"] == 0.5  # every good answer is above the same two bad ones
+    assert found["held_out_accuracy_low"] < 0.1
+    assert found["held_out_accuracy_high"] > 0.9
+    pairs = Labelled(["?"] * 4, "5950", [{}] * 4, "aabb", [(0, 1), (2, 3)])
+    found = search(tmp_path)._held_out(best, pairs)
+    assert list(found.values()) == [0.5, 0.0, 1.0]
 
 
 def test_a_report_has_errors_alone_where_no_function_works() -> None:

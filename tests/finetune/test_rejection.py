@@ -106,6 +106,12 @@ def test_the_first_pass_accepts_with_its_closed_form():
         assert inside == [True, chance == 1 and False]
 
 
+def test_an_accepted_answer_beyond_the_count_is_told_from_one_that_was_not_accepted(tmp_path):
+    _, answers = kept(tmp_path, [(["a", "b", "c"], [1.0, 1.0, -9e9])], method="rso", count=1)
+    assert [*reasons(answers).values()] == ["accepted", "over_count", "not_accepted"]
+    assert json.loads(answers["detail"][1]) == {"count": 1}
+
+
 def test_later_passes_have_the_largest_score_of_what_is_left():
     """Enumerated: of scores 2, 1, 0 two are wanted; each set of draws on a grid of u."""
     grid = [(at + 0.5) / 12 for at in range(12)]
@@ -113,7 +119,7 @@ def test_later_passes_have_the_largest_score_of_what_is_left():
     for draws in product(grid, repeat=3):
         table = {(1, 1): draws[0], (2, 1): draws[1], (2, 2): draws[2]}
         got = accepted([2, 1, 0], 1.0, 2, lambda at, turn, t=table: t.get((at, turn), 0.0))
-        found[tuple(at for at, _ in got)] += 1
+        found[tuple(at for at, _ in got[:2])] += 1
     # in pass 1 the first is accepted, the second with e^-1, else the third with e^-2; else in
     # pass 2 the second, which is then the best
     third = (1 - round(12 * math.exp(-1)) / 12) * round(12 * math.exp(-2)) / 12
