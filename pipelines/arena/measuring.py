@@ -17,7 +17,7 @@ from siftune.curate.core.registry import code_of
 from siftune.curate.core.schema import kind_of
 from siftune.curate.files.atomic import digest_of, read_json, write_json
 from siftune.finetune.data import training_rows
-from siftune.pipelines.arena.measures.types import Answer, Asked, Values
+from siftune.pipelines.arena.measures.types import MEASURED_IN, Answer, Asked, Values
 from siftune.pipelines.arena.recipe import MEASURES, Arena, Measured
 
 __all__ = ["Measuring", "templated"]
@@ -89,6 +89,7 @@ class Measuring:
         return digest_of(
             [
                 key,
+                MEASURED_IN,
                 training_rows.data_hash(self.tables[name]),
                 self.arena.templates,
                 dict(self.arena.generate),
@@ -101,7 +102,9 @@ class Measuring:
         self, name: str, key: str, loaded: _Loaded, folder: Path, baseline: Path | None, at: int
     ) -> Asked:
         table = templated(self.tables[name], self.arena.templates[at])
-        own = digest_of([key, training_rows.data_hash(table), dict(self.arena.generate)])
+        own = digest_of(
+            [key, MEASURED_IN, training_rows.data_hash(table), dict(self.arena.generate)]
+        )
         answer = partial(self._answers, table, loaded, folder / f"{name}.answers-{at}.json", own)
 
         def others() -> Sequence[Answer]:
@@ -159,16 +162,15 @@ class Measuring:
 
 @dataclass
 class _Loaded:
-    """A model that is loaded when a measure reads it."""
+    """A model that is loaded when a measure reads it, in `MEASURED_IN`."""
 
     path: Path | str
 
     @cached_property
     def model(self) -> Any:
         from siftune.finetune.models import loading
-        from siftune.finetune.models.precision import frozen_dtype
 
-        return loading.placed(loading.load_causal(self.path, frozen_dtype("auto")))
+        return loading.placed(loading.load_causal(self.path, MEASURED_IN))
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -9,8 +9,11 @@ import pytest
 from siftune.curate.core.errors import UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.io.ingest import read_rows
+from siftune.finetune.models import loading
+from siftune.pipelines.arena.measures import pair_accuracy
+from siftune.pipelines.arena.measures.pair_accuracy import _base
 from siftune.pipelines.arena.measures.types import Asked, Values
-from siftune.pipelines.arena.measuring import templated
+from siftune.pipelines.arena.measuring import _Loaded, templated
 from siftune.pipelines.arena.picture import effects_svg
 from siftune.pipelines.arena.recipe import MEASURES, load
 from siftune.pipelines.arena.results import _corrected, _Table, compare
@@ -217,3 +220,32 @@ def test_a_judge_is_asked_in_both_orders_and_corrected_by_gold_pairs(tmp_path, m
     assert found["low"] < 0.75 < found["high"]
     without = build(MEASURES, "judge_win_rate", {"judge": "judge.py:longer"})
     assert without.corrected([1.0]) == "no gold pairs are given"
+
+
+def test_arm_and_base_are_loaded_in_float32(monkeypatch):
+    # with bf16 weights the log-ratios of two arms differ by less than their rounding
+    formats = []
+    monkeypatch.setattr(loading, "load_causal", lambda path, dtype: formats.append(dtype))
+    monkeypatch.setattr(loading, "placed", lambda model: model)
+    assert _Loaded("arm").model is _base(Asked(pl.DataFrame(), "base", object, None, tuple)) is None
+    assert formats == ["float32", "float32"]
+
+
+def test_margins_of_the_base_are_kept_by_both_answers(monkeypatch, tmp_path):
+    # the same prompts with other answers are other pairs
+    monkeypatch.setattr(pair_accuracy, "_base", lambda asked: "base")
+    told = []
+
+    def margins(asked, model):
+        told.append(model)
+        return [1.0] if model == "arm" else [float(len(asked.table["chosen"][0][0]["content"]))]
+
+    monkeypatch.setattr(pair_accuracy, "_margins", margins)
+    memory = {}
+    for chosen in ("a", "longer", "longer"):
+        row = {"prompt": "q", "chosen": chosen, "rejected": "no"}
+        (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+        table, _ = read_rows(tmp_path / "pairs.jsonl")
+        asked = Asked(table, "base", lambda: "arm", None, tuple, memory=memory)
+        assert build(MEASURES, "pair_accuracy", {})(asked).values == [0.5 if chosen == "a" else 0.0]
+    assert told == ["arm", "base", "arm", "base", "arm"]

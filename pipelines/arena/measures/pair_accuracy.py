@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from siftune.curate.files.atomic import digest_of
-from siftune.pipelines.arena.measures.types import Asked, Better, Values
+from siftune.pipelines.arena.measures.types import MEASURED_IN, Asked, Better, Values
 
 __all__ = ["PairAccuracy"]
 
@@ -33,9 +33,11 @@ class PairAccuracy:
 
     def __call__(self, asked: Asked) -> Values:
         """1, 0.5, 0 or None for each pair."""
+        from siftune.finetune.data.training_rows import data_hash
+
         own = _margins(asked, asked.model)
         if self.against == "base":
-            name = digest_of(["base margins", asked.base, asked.table["prompt"].to_list()])
+            name = digest_of(["base margins", asked.base, data_hash(asked.table)])
             if name not in asked.memory:
                 asked.memory[name] = _margins(asked, _base(asked))
             base = asked.memory[name]
@@ -62,9 +64,8 @@ def _margins(asked: Asked, model: Any) -> list[float | None]:
 
 def _base(asked: Asked) -> Any:
     from siftune.finetune.models import loading
-    from siftune.finetune.models.precision import frozen_dtype
 
     if "base" not in asked.memory:
-        model = loading.load_causal(asked.base, frozen_dtype("auto"))
+        model = loading.load_causal(asked.base, MEASURED_IN)
         asked.memory["base"] = loading.placed(model)
     return asked.memory["base"]

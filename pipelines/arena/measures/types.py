@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import polars as pl
 
 from siftune.curate.core.adapted import Checked, FunctionComponent
 
-__all__ = ["Answer", "Asked", "Better", "CheckedMeasure", "Measure", "Values"]
+__all__ = ["MEASURED_IN", "Answer", "Asked", "Better", "CheckedMeasure", "Measure", "Values"]
 
+MEASURED_IN: Final = "float32"
+"""Format of the weights of arms and base. Log-ratios of arms are about as small as bf16 rounds."""
 Answer: TypeAlias = Mapping[str, Any]
 """``id``, ``prompt``, ``completion``, ``reference``, ``tokens``, ``ended``, ``extra``."""
 Better: TypeAlias = Literal["lower", "higher", "neither"]
