@@ -33,7 +33,8 @@ class Gate:
     ArmoRM, Wang et al. 2024, arXiv:2406.12845, section 2.2: ``h(x)`` is what the head reads at the
     end of the prompt alone, so the weights of an answer are those of every answer to its prompt.
     ``r_a`` are the model's outputs, ``v`` is the answer's length, itself an output where there is
-    one for it, and λ_a of equation 4 takes the correlation with it out of each other output.
+    one for it, and λ_a of equation 4 takes the correlation with it out of each output: of the
+    length itself λ is 1, so it is no part of R, as in the authors' code.
     ``scale`` (their β) fits differences of R to log-odds in the training, and is no part of R.
     """
 
@@ -191,7 +192,7 @@ class GateOptions:
         long = lengths_of(names, length, ratings, chars)
         penalties = torch.tensor(
             [
-                0.0
+                1.0
                 if name == length
                 else length_penalty(ratings[..., at].flatten(), long.flatten())
                 for at, name in enumerate(names)

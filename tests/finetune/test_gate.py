@@ -22,7 +22,14 @@ from siftune.finetune.training.gate_stage import total_of
 
 NAMES = ("helpful", "safe", "verbosity")
 SMALL = GateOptions(
-    hidden=16, layers=1, steps=300, batch_size=512, lr=0.02, temperature=1.0, dropout=0.0
+    hidden=16,
+    layers=1,
+    steps=300,
+    batch_size=512,
+    lr=0.02,
+    temperature=1.0,
+    dropout=0.0,
+    length="characters",
 )
 
 
@@ -81,7 +88,7 @@ def test_a_constant_gate_is_the_linear_total_and_the_mlp_is_the_formula() -> Non
     assert float(total) == pytest.approx(share * (3 - 0.5) - (1 - share), abs=1e-5)  # v = 1
 
 
-def test_what_length_explains_is_taken_out_of_each_attribute_but_its_own() -> None:
+def test_what_length_explains_is_taken_out_of_each_attribute() -> None:
     draw = np.random.default_rng(2)
     long = draw.lognormal(size=400)
     ratings = np.stack([2 * long + draw.normal(size=400), -long, long], 1).astype("f")
@@ -89,7 +96,8 @@ def test_what_length_explains_is_taken_out_of_each_attribute_but_its_own() -> No
     options = GateOptions(hidden=2, layers=0, steps=1)
     gate = options.fit(NAMES, torch.randn(200, 4), ratings, torch.ones(200, 2))
     assert gate.length == "verbosity"
-    assert gate.penalties[1:].tolist() == [0, 0]  # none where longer is worse, nor of itself
+    assert gate.penalties[1:].tolist() == [0, 1]  # none where longer is worse, all of length's own
+    assert not gate.adjusted(ratings, torch.ones(200, 2))[..., 2].any()
     left = gate.adjusted(ratings, torch.ones(200, 2))[..., 0].flatten()
     assert abs(spearmanr(left, long)[0]) < 1e-3 < spearmanr(ratings[..., 0].flatten(), long)[0]
     by_text = GateOptions(length="characters", layers=0, steps=1).fit(
