@@ -28,7 +28,14 @@ from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
 from siftune.pipelines.reports.judge_report import unscored_of
 from siftune.pipelines.rounds import Rounds
-from siftune.pipelines.steps import code_used, judges_pairs, reward_key, row_step_of, trainer_of
+from siftune.pipelines.steps import (
+    code_used,
+    hashes_of_options,
+    judges_pairs,
+    reward_key,
+    row_step_of,
+    trainer_of,
+)
 from siftune.pipelines.train_steps import (
     HELD,
     MERGE,
@@ -329,6 +336,7 @@ class _Work:
             "rows": hash_file(kept),
             "start": model_hash(trainer.model),
             "heldout": {k: hash_file(Path(p)) for k, p in self.heldout.items()},
+            **hashes_of_options(trainer),
         }
         reward: Any = getattr(trainer, "reward", None)
         if isinstance(reward, Mapping) or reward in map(str, self.models.values()):

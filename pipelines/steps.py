@@ -18,6 +18,7 @@ from siftune.curate.core.registry import (
     names,
     options,
 )
+from siftune.curate.core.schema import KINDS
 from siftune.curate.files.atomic import digest_of
 from siftune.finetune.core.methods import (
     FAMILIES,
@@ -29,12 +30,20 @@ from siftune.finetune.core.methods import (
     objectives,
     option_of,
 )
+from siftune.finetune.data import training_rows
 from siftune.finetune.models.loading import model_hash
 from siftune.finetune.rewards.types import entries_of, folders_of
 from siftune.finetune.tools.merge import Merge
 from siftune.pipelines.train_steps import MERGE, ROW_STEPS, Step, with_models
 
-__all__ = ["code_used", "judges_pairs", "reward_key", "row_step_of", "trainer_of"]
+__all__ = [
+    "code_used",
+    "hashes_of_options",
+    "judges_pairs",
+    "reward_key",
+    "row_step_of",
+    "trainer_of",
+]
 
 _KEYS: Final = {
     "output_dir": "the run folder has every model: --out FOLDER",
@@ -146,6 +155,17 @@ def reward_key(reward: str | Mapping[str, Any]) -> Any:
         [one.name, one.weight, hashes.get(one.reward, one.reward), dict(one.options)]
         for one in entries_of(reward)
     ]
+
+
+def hashes_of_options(trainer: Any) -> dict[str, str]:
+    """Hashes of the models and rows, beside its own, that the options of a trainer name."""
+    models = {name: getattr(trainer, name, None) for name in ("ref_model", "critic_model")}
+    models["online_merge"] = (getattr(trainer, "online_merge", None) or {}).get("base")
+    found = {name: model_hash(model) for name, model in models.items() if model is not None}
+    for name in ("gate", "ptx_rows"):
+        if (file := getattr(trainer, name, None)) is not None:
+            found[name] = training_rows.data_hash(training_rows.load(file, KINDS))
+    return found
 
 
 def _components_of(tool: Any) -> Iterator[tuple[str, str]]:

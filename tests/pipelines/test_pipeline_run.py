@@ -17,6 +17,7 @@ from siftune.pipelines.render import arms_text, plan_text, result_text
 from siftune.pipelines.reports.before_after import comparison
 from siftune.pipelines.reports.report import write_report
 from siftune.pipelines.run import _Work, run
+from siftune.pipelines.train_steps import Step
 
 COLOURS = ["red", "blue", "green", "white"]
 
@@ -180,6 +181,32 @@ def test_a_changed_step_trains_again_with_what_starts_from_it_and_nothing_else(r
     before = {model["label"]: model["key"] for model in manifest["models"]}
     after = {model["label"]: model["key"] for model in changed["models"]}
     assert [label for label in before if before[label] != after[label]] == ["dpo"]
+
+
+@pytest.mark.parametrize(
+    ("method", "option"), [("gkd", "ref_model"), ("reward", "gate"), ("dpo", "online_merge")]
+)
+def test_the_key_of_a_step_depends_on_what_lies_where_its_options_point(
+    recipe, tmp_path, monkeypatch, tiny_model_dir, method, option
+):
+    teacher, pairs = tmp_path / "teacher", tmp_path / "pairs.jsonl"
+    shutil.copytree(tiny_model_dir, teacher)
+    shutil.copy(recipe.parent / "pairs.jsonl", pairs)
+    given = {"ref_model": str(teacher), "gate": str(pairs), "online_merge": {"base": str(teacher)}}
+    more = {"objective": "attributes"} if method == "reward" else {}
+    step = Step("step", method, "base", "pairs", {option: given[option], **more})
+    work = _Work(load(recipe), tmp_path / "out", NoProgress())
+    work.models["base"] = tiny_model_dir
+    (tmp_path / "pairs").mkdir()
+    shutil.copy(pairs, tmp_path / "pairs/kept.parquet")
+    made: list[str] = []
+    monkeypatch.setattr(work, "_made", lambda label, key, *_: made.append(key))
+    for _ in range(2):
+        work._train(step, tmp_path / "pairs", 0)
+    (teacher / "config.json").write_text((teacher / "config.json").read_text() + " ")
+    pairs.write_text(pairs.read_text().replace("no idea", "none"))
+    work._train(step, tmp_path / "pairs", 0)
+    assert made[0] == made[1] != made[2]
 
 
 def test_objectives_of_every_family_are_steps(recipe, tmp_path):
