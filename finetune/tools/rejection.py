@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+import orjson
 import polars as pl
 
+from siftune.curate.chat.template_turns import WEIGHTS
 from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.ranges import Count, Positive, Seed, check_ranges
 from siftune.curate.core.schema import Kind, schema_of
@@ -20,6 +23,7 @@ from siftune.curate.files.atomic import hash_file, write_json
 from siftune.curate.files.json_text import dump
 from siftune.curate.files.outputs import check_folder, whole_folder
 from siftune.curate.rows.convert import content_digest
+from siftune.curate.rows.turn_fields import fields_of, put_fields
 from siftune.finetune.core.types import TrainResult
 from siftune.finetune.data import training_rows
 from siftune.finetune.models.loading import shown
@@ -56,8 +60,10 @@ class Rejection:
     are draws of their own. With ``into: pairs`` accepted answers are paired in the order of their
     acceptance, the higher score chosen, as the paper labels them by the reward.
 
-    The data are ranked rows with scores, as ``siftune finetune sample --reward`` writes them. What
-    comes out are conversations (with the score as the column ``reward``), or preference rows.
+    The data are ranked rows with scores, as ``siftune finetune sample --reward`` writes them.
+    Answers of a reference model (``--opponents``) are dropped. What comes out are conversations,
+    with the score as the column ``reward`` and the weight 0 on answers in the prompt, or preference
+    rows.
     ``answers.parquet`` has every answer with ``keep``, ``reason`` and ``detail``, and
     ``rejection.json`` the counts.
 
@@ -137,7 +143,9 @@ class Rejection:
         """The rows made of one prompt; each of its answers gets a decision."""
         left = []
         for at, score in enumerate(prompt.scores):
-            if score is None:
+            if prompt.by_reference(at):
+                prompt.drop(at, "by_reference")
+            elif score is None:
                 prompt.drop(at, "not_scored")
             elif self.min_score is not None and score < self.min_score and self.into == "answers":
                 prompt.drop(at, "below_min_score", min_score=self.min_score)
@@ -269,6 +277,11 @@ class _Prompt:
         assert found is not None
         return found
 
+    def by_reference(self, at: int) -> bool:
+        """Whether the answer was sampled by a reference model, an opponent of the policy."""
+        given = self.row.get("by_reference")
+        return given is not None and bool(given[at])
+
     def once(self, left: Sequence[int]) -> list[int]:
         """The first answers of each text among ``left``; the others are dropped."""
         first: dict[str, int] = {}
@@ -293,6 +306,7 @@ class _Prompt:
         self.decided[at] = (True, reason, detail)
         messages = [*self.row["prompt"], *self.row["completions"][at]]
         made = self._base(f"#{at}", "conversation") | {"messages": messages}
+        made["extra"] = self._extra_of(at)
         return {**made, "reward": self.score(at), "digest": content_digest("conversation", made)}
 
     def pair(self, chosen: int, rejected: int) -> dict[str, Any]:
@@ -310,6 +324,27 @@ class _Prompt:
             "win_probability": None,
         }
         return {**made, "digest": content_digest("preference", made)}
+
+    def _extra_of(self, at: int) -> str | None:
+        """``extra`` of a conversation: answers in the prompt were not sampled and are not learned.
+
+        The fields of the turns become those of ``messages``; those of other answers are left out.
+        """
+        row = self.row
+        text, prompt, answer = row.get("extra"), row["prompt"], row["completions"][at]
+        extra: dict[str, Any] = orjson.loads(text) if text else {}
+        fields = [*fields_of(extra, "prompt", len(prompt))]
+        for place, turn in enumerate(prompt):
+            if turn["role"] == "assistant":
+                own = {key: one for key, one in fields[place].items() if key not in WEIGHTS}
+                fields[place] = {**own, "weight": 0}
+        fields += fields_of(extra, f"completions[{at}]", len(answer))
+        if not any(fields):
+            return text
+        gone = re.compile(r"(prompt|completions\[\d+\])\.fields")
+        kept = {key: one for key, one in extra.items() if not gone.fullmatch(key)}
+        put_fields(kept, "messages", fields)
+        return dump(kept)
 
     def _base(self, end: str, kind: Kind) -> dict[str, Any]:
         row = self.row
@@ -336,7 +371,8 @@ class _Prompt:
 
 
 def _metrics(ledger: Sequence[Mapping[str, Any]], made: int) -> dict[str, float]:
-    scored = [line["score"] for line in ledger if line["score"] is not None]
+    own = [line for line in ledger if line["reason"] != "by_reference"]
+    scored = [line["score"] for line in own if line["score"] is not None]
     kept = [line["score"] for line in ledger if line["keep"]]
     return {
         "answers": len(ledger),

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 import siftune as sf
 from siftune.curate.core.errors import DataError
 from siftune.curate.core.registry import find
-from siftune.curate.core.schema import schema_of
+from siftune.curate.core.schema import TURNS, schema_of
 from siftune.curate.rows.chat import turn
 from siftune.curate.rows.convert import content_digest
+from siftune.finetune.data import training_rows
 from siftune.finetune.tools.rejection import Rejection, acceptance, accepted
 from siftune.pipelines.cli import siftune
 
@@ -181,6 +182,46 @@ def test_it_is_a_command_a_function_and_a_step(tmp_path, monkeypatch):
     assert (Rejection().makes, Rejection(into="pairs").makes) == ("conversation", "preference")
     frames = [pl.read_parquet(f"{name}/kept.parquet") for name in "ab"]
     assert frames[0].equals(frames[1])
+
+
+def test_answers_in_the_prompt_are_not_learned(tmp_path):
+    """They were not sampled: SFT learns every assistant turn whose weight is not 0."""
+    said = [turn("user", "Hi?"), turn("assistant", "Hi."), turn("user", "And?")]
+    extra = {
+        "tools": [],
+        "prompt.fields": [{}, {"train": 1, "tag": "t"}, {}],
+        "completions[0].fields": [{"reasoning": "worse"}],
+        "completions[1].fields": [{"reasoning": "better"}],
+    }
+    table = ranked([(["a", "b"], [0.0, 1.0])] * 3).with_columns(
+        prompt=pl.Series([said, said, said[:1]], dtype=TURNS),
+        extra=pl.Series([json.dumps(extra), None, '{"a": 1}']),
+    )
+    table.write_parquet(tmp_path / "rows.parquet")
+    Rejection()(tmp_path / "rows.parquet", tmp_path / "out")
+    rows = training_rows.to_conversations(pl.read_parquet(tmp_path / "out/kept.parquet"))
+    assert [[one.get("weight", 1) for one in row["messages"]] for row in rows] == [
+        [1, 0, 1, 1], [1, 0, 1, 1], [1, 1],
+    ]  # fmt: skip
+    assert rows[0]["messages"][-1]["reasoning_content"] == "better"
+    first, _, third = pl.read_parquet(tmp_path / "out/kept.parquet")["extra"]
+    assert json.loads(first) == {
+        "tools": [],
+        "messages.fields": [{}, {"tag": "t", "weight": 0}, {}, {"reasoning": "better"}],
+    }
+    assert third == '{"a": 1}'
+
+
+@pytest.mark.parametrize("method", ["best", "rso"])
+def test_answers_of_opponents_are_not_taken_for_the_policys(tmp_path, method):
+    table = ranked([(["a", "b"], [1.0, 2.0]), (["c"], [0.0])])
+    table = table.with_columns(by_reference=pl.Series([[0.0, 1.0], None]))
+    table.write_parquet(tmp_path / "rows.parquet")
+    Rejection(method=method)(tmp_path / "rows.parquet", tmp_path / "out")
+    kept = pl.read_parquet(tmp_path / "out/kept.parquet")
+    assert [one[-1]["content"] for one in kept["messages"]] == ["a", "c"]
+    assert reasons(pl.read_parquet(tmp_path / "out/answers.parquet"))["r:0#1"] == "by_reference"
+    assert json.loads((tmp_path / "out/rejection.json").read_text())["means"]["score"] == 0.5
 
 
 def test_rows_without_scores_are_refused(tmp_path):
