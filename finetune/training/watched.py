@@ -15,6 +15,7 @@ from siftune.curate.core.schema import KINDS, kind_of
 from siftune.finetune.core import distributed
 from siftune.finetune.data import training_rows
 from siftune.finetune.evaluation.generation_eval import GenerationEval
+from siftune.finetune.losses.types import needs_of
 from siftune.finetune.rewards.several import untrained
 from siftune.finetune.rewards.types import load, reward_of
 from siftune.finetune.tools.evaluate import chosen_rows
@@ -83,10 +84,17 @@ def stopped_by(watch: WatchCallback | None) -> dict[str, Any]:
 
 
 def beta_of(trainer: Any) -> Callable[[float], None] | None:
-    """Multiplies β of a trainer's (first) loss; None where that has none."""
+    """Multiplies β of a trainer's (first) loss; None where that has none.
+
+    A loss with a teacher counts as one without: β of GKD is a share of its mixture, at most 1.
+    """
     loss = trainer.loss
     first = loss.parts[0][0] if hasattr(loss, "parts") else loss
-    if not is_dataclass(first) or "beta" not in {one.name for one in fields(first)}:
+    if (
+        needs_of(first).teacher
+        or not is_dataclass(first)
+        or "beta" not in {one.name for one in fields(first)}
+    ):
         return None
 
     def multiply(factor: float) -> None:
@@ -122,7 +130,8 @@ def watch_of(
         return None
     if options.watch == "raise_beta" and raise_beta is None:
         raise UsageError(
-            "watch: raise_beta needs a loss with beta, or kl_coef; take log, roll_back or stop"
+            "watch: raise_beta needs a loss with beta, or kl_coef (the beta of a loss with a "
+            "teacher is a share of two divergences); take log, roll_back or stop"
         )
     from siftune.finetune.runs.checkpoints import trained
     from siftune.finetune.watch.watching import Watch, WatchCallback

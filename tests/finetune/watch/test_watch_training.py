@@ -18,6 +18,7 @@ from siftune.curate.core.schema import schema_of
 from siftune.curate.rows.chat import turn
 from siftune.finetune.losses.pair.dpo import DPO
 from siftune.finetune.losses.pair.sft import SFT as PairSFT
+from siftune.finetune.losses.token.gkd import GKD
 from siftune.finetune.losses.weighted import Weighted
 from siftune.finetune.rl.loop import Loop
 from siftune.finetune.rl.rollout_watch import answered
@@ -158,6 +159,7 @@ def test_beta_is_doubled_once_an_alarm_and_a_run_that_continues_has_it_too(
     multiply(2.0)
     assert both.loss.parts[0][0].beta == 1.0
     assert beta_of(SimpleNamespace(loss=PairSFT())) is None
+    assert beta_of(SimpleNamespace(loss=GKD())) is None  # a share of its mixture
 
 
 def test_an_alarm_of_the_evaluation_at_a_checkpoint_is_acted_on_after_a_resume(
