@@ -11,7 +11,7 @@ from siftune.curate.core import registry
 from siftune.curate.core.custom_file import is_custom
 from siftune.curate.core.errors import UsageError
 from siftune.finetune.core.methods import family_of
-from siftune.finetune.losses.types import Needs, needs_of
+from siftune.finetune.losses.types import needs_of
 from siftune.finetune.losses.weighted import Weighted, WeightedAnswers, WeightedLists
 from siftune.finetune.scoring.lm_head import of_both
 from siftune.finetune.training.online_merging import OnlineMerging
@@ -135,7 +135,7 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
             f"{name} needs whole distributions of the reference ({', '.join(whole)}), which are "
             "not kept; leave precompute_reference out"
         )
-    _refuse_teacher(name, needs, options)
+    _refuse_teacher(name, objective, options)
     if options.max_kl is not None and not held:
         raise UsageError(f"max_kl: {name} has no reference; set track_reference too")
     if options.ref_sync_steps and not held:
@@ -149,10 +149,25 @@ def refuse_unfit(name: str, objective: Any, options: PolicyOptions) -> None:
         )
 
 
-def _refuse_teacher(name: str, needs: Needs, options: PolicyOptions) -> None:
-    """Refuse a loss without its teacher, and another model where there is none."""
+def _refuse_teacher(name: str, objective: Any, options: PolicyOptions) -> None:
+    """Refuse a loss without its teacher, and another model where there is none.
+
+    A run has one reference, so one that is a teacher is that of no other loss.
+    """
+    needs = needs_of(objective)
+    parts = [needs_of(part) for part, _ in getattr(objective, "parts", ())]
+    if needs.teacher and any(one.reference and not one.teacher for one in parts):
+        raise UsageError(
+            f"also: {name} sums a loss that learns from a teacher and one that needs the model "
+            "before training as reference; ref_model can be only one of the two: leave one out"
+        )
     if needs.teacher and options.ref_model is None:
         raise UsageError(f"{name} learns from a teacher: set ref_model, the model that is one")
+    if needs.teacher and options.max_kl is not None:
+        raise UsageError(
+            f"max_kl: the reference of {name} is its teacher, far away at the start; leave max_kl "
+            "out"
+        )
     if needs.teacher and options.ref_sync_steps:
         raise UsageError(f"ref_sync_steps: the reference of {name} is its teacher, and stays")
     if options.lora and options.ref_model is not None and not needs.teacher:

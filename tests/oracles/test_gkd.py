@@ -144,7 +144,10 @@ def test_a_teacher_is_needed_and_stays():
         ({"ref_model": "t", "precompute_reference": True}, "whole distributions"),
         ({"ref_model": "t", "loss": "dpo", "lora": 4}, "its adapter off"),
         ({"loss": "nll", "also": {"gkd": 0.5}}, "learns from a teacher"),
+        ({"ref_model": "t", "max_kl": 0.1}, "max_kl: the reference of gkd is its teacher"),
+        ({"loss": "kto", "also": {"gkd": 0.1}, "ref_model": "t"}, "can be only one of the two"),
     ):
         with pytest.raises(UsageError, match=message):
             Preference(**{"model": "m", "loss": "gkd", **given}).objective()
     Preference(model="m", loss="gkd", ref_model="t", lora=4).objective()
+    Preference(model="m", loss="nll", also={"gkd": 0.5}, ref_model="t").objective()
