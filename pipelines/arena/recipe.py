@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +20,14 @@ __all__ = [
     "KEYS",
     "MEASURES",
     "OVERLAPS",
+    "RANKED",
     "REFERENCE",
     "SFT_ON_CHOSEN",
     "Arena",
     "HeldOut",
     "Measured",
     "load",
+    "takes_budget",
 ]
 
 MEASURES: Final = "pipelines.arena.measures"
@@ -46,6 +48,12 @@ _TEMPLATES: Final = (
     "{prompt}\n\nWrite your answer below.",
 )
 _LEAST_TEMPLATES: Final = 3
+_CHANGES_ROWS: Final[Mapping[str, Sequence[tuple[str, Any]]]] = {
+    "label_noise": (("action", "flip"), ("action", "weight")),
+    "sweet_spot": (("flip", True),),
+}
+RANKED: Final = ("top_k", "top_fraction")
+"""Selectors of the rows with the largest values of one column."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Arena:
         "budgets": lambda: _budgets(raw.get("budgets")),
         "seeds": lambda: _seeds(raw.get("seeds", [0, 1, 2])),
         "step": lambda: _step(raw.get("train")),
-        "sft": lambda: _known(raw.get("sft") or {}, None, "sft"),
+        "sft": lambda: _sft(raw.get("sft")),
         "heldout": lambda: _heldout(raw.get("heldout")),
         "templates": lambda: _templates(raw.get("templates")),
         "generate": lambda: _GENERATE | _known(raw.get("generate") or {}, _GENERATE, "generate"),
@@ -218,8 +226,20 @@ def _methods(raw: Any) -> dict[str, tuple[tuple[str, Mapping[str, Any]], ...]]:
             raise UsageError(f"{where}: this arm is built in; give the method another name")
         if not isinstance(listed, list) or not listed:
             raise UsageError(f"{where}: expected a list of `- SELECTOR: {{options}}`")
-        found[str(name)] = tuple(_selector(one, where) for one in listed)
+        chain = tuple(_selector(one, where) for one in listed)
+        last, given = chain[-1]
+        own = given.get("group_by")
+        if own is not None and last != "mixture" and takes_budget(last):  # mixture shares one out
+            raise UsageError(
+                f"{where}: {last}: group_by would take the budget once a group: leave it out"
+            )
+        found[str(name)] = chain
     return found
+
+
+def takes_budget(name: str) -> bool:
+    """Whether a selector keeps rows up to a budget of tokens."""
+    return name in RANKED or "tokens" in options(find("curate.selectors", name))
 
 
 def _selector(raw: Any, where: str) -> tuple[str, Mapping[str, Any]]:
@@ -227,9 +247,13 @@ def _selector(raw: Any, where: str) -> tuple[str, Mapping[str, Any]]:
         raise UsageError(f"{where}: expected `- SELECTOR: {{options}}`, got {raw!r}")
     ((name, given),) = raw.items()
     known = options(find("curate.selectors", str(name)))
-    for key in _known(given or {}, None, f"{where}: {name}"):
+    for key, value in _known(given or {}, None, f"{where}: {name}").items():
         if key not in known:
             raise UsageError(f"{where}: {name} has no option {key!r}; {closest(key, known)}")
+        if (key, value) in _CHANGES_ROWS.get(str(name), ()):
+            raise UsageError(
+                f"{where}: {name}: {key}: {value} changes rows, and an arena only selects them"
+            )
     return str(name), dict(given or {})
 
 
@@ -264,7 +288,23 @@ def _step(raw: Any) -> Step:
         raise UsageError(f"train: {steps[0].method} trains no policy: take sft, or a loss")
     if "max_tokens" in steps[0].options:
         raise UsageError("train: max_tokens is set by the budgets: use epochs")
+    _same_for_all(steps[0].options, "train")
     return steps[0]
+
+
+def _sft(raw: Any) -> dict[str, Any]:
+    given = _known(raw or {}, None, "sft")
+    for key in ("epochs", "max_tokens"):
+        if key in given:
+            raise UsageError(f"sft: {key}: `sft_on_chosen` learns as many tokens as other arms")
+    _same_for_all(given, "sft")
+    return given
+
+
+def _same_for_all(given: Mapping[str, Any], where: str) -> None:
+    for key, other in (("seed", "seeds"), ("model", "base")):
+        if key in given:
+            raise UsageError(f"{where}: {key} is set by the arena: use the recipe's `{other}`")
 
 
 def _heldout(raw: Any) -> dict[str, HeldOut]:

@@ -15,7 +15,7 @@ from siftune.curate.core.schema import kind_of, schema_of
 from siftune.curate.rows.budget import Budget, keep_best
 from siftune.curate.rows.expressions import scores
 from siftune.curate.runs.recipe import Recipe, Spec, component
-from siftune.pipelines.arena.recipe import REFERENCE, SFT_ON_CHOSEN, Arena
+from siftune.pipelines.arena.recipe import RANKED, REFERENCE, SFT_ON_CHOSEN, Arena, takes_budget
 
 __all__ = [
     "TOKENS",
@@ -32,15 +32,14 @@ __all__ = [
 TOKENS: Final = "length_tokens"
 _ON_PAIRS: Final = f"chosen_{TOKENS} + rejected_{TOKENS}"
 _GROUP: Final = "curate.selectors"
-_RANKED: Final = ("top_k", "top_fraction")  # whose rows are ranked by one column
 
 
 @dataclass(frozen=True)
 class Selection:
     """The rows of one arm: a table in the order of the pool, its answer tokens, seconds it took.
 
-    ``short`` is true where the method kept fewer tokens than the budget: training then repeats its
-    rows more often, up to the same number of learned tokens.
+    ``short`` is true where more tokens of the budget are left over than its longest row has:
+    training then repeats its rows more often, up to the same number of learned tokens.
     """
 
     rows: pl.DataFrame
@@ -104,7 +103,7 @@ def select(arena: Arena, table: pl.DataFrame, method: str, tokens: int, seed: in
             if rows.is_empty():
                 raise UsageError(f"methods: {method}: {name} keeps none of the pool's rows")
     held = int(scores(rows, by).cast(pl.Float64).sum() or 0)
-    longest = int(scores(table, by).cast(pl.Float64).max() or 0)  # type: ignore[arg-type]
+    longest = int(scores(rows, by).cast(pl.Float64).max() or 0)  # type: ignore[arg-type]
     short = held < tokens - longest
     return Selection(rows, held, time.process_time() - start, short)
 
@@ -116,8 +115,9 @@ def _chain(arena: Arena, method: str, by: str) -> Sequence[tuple[str, Mapping[st
     if method == "longest":
         return [("longest", {"by": by})]
     listed = arena.methods[method]
-    takes = "tokens" in options(find(_GROUP, listed[-1][0])) or listed[-1][0] in _RANKED
-    return listed if takes else [*listed, ("random", {})]  # a set of any size: drawn from
+    return (
+        listed if takes_budget(listed[-1][0]) else [*listed, ("random", {})]
+    )  # a set of any size: drawn from
 
 
 def _decided(
@@ -130,7 +130,7 @@ def _decided(
         whole_set: pl.Series = build(_GROUP, name, own)(table)["keep"]
         return whole_set
     own = {key: value for key, value in own.items() if key not in ("rows", "fraction", "tokens")}
-    if name in _RANKED:
+    if name in RANKED:
         whole = {"rows": 1} if name == "top_k" else {"fraction": 1.0}
         ranked = build(_GROUP, name, {**own, **whole})
         made = keep_best(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
 from typing import Any, Final
 
 from siftune.curate.core.markdown import escaped
@@ -35,7 +36,9 @@ def report_lines(work: Work, lines: Sequence[Line]) -> Iterator[str]:
     yield (
         f"Corrected intervals hold together, and p-values are Holm's, for all {tested} comparisons "
         f"of what is tested: {', '.join(arena.tested)}. Other measures are described, not tested. "
-        "The last column but one is the smallest and largest difference under one template."
+        "`by template` is the smallest and largest difference under one template. A selection is "
+        "`short` where its method keeps fewer tokens than the budget: its rows are repeated more "
+        "often."
     )
     yield ""
     costs = work.costs()
@@ -58,8 +61,9 @@ def _effects(
     )
     yield ""
     head = ["method", "mean", "difference", "of random", "corrected", "p (Holm)"]
-    head += ["by template", "selection, CPU s", "verdict"]
-    rows = [[REFERENCE, _number(lines[0].reference), *[""] * 6, ""]]
+    head += ["by template", "rows / tokens / short", "selection, CPU s", "verdict"]
+    kept = _kept(work, budget, REFERENCE)
+    rows = [[REFERENCE, _number(lines[0].reference), *[""] * 5, kept, "", ""]]
     sign = -1 if lines[0].better == "lower" else 1
     for one in sorted(lines, key=lambda line: -sign * line.difference.effect):
         found = one.difference
@@ -71,12 +75,21 @@ def _effects(
                 *(one.method, _number(one.mean), _number(found.effect) + ends, share, together),
                 "" if one.adjusted is None else f"{one.adjusted:.3f}",
                 " … ".join(map(_number, one.by_template)),
+                _kept(work, budget, one.method),
                 f"{costs[one.method]:,.1f}",
                 one.verdict,
             ]
         )
     yield from _table(head, rows)
     yield ""
+
+
+def _kept(work: Work, budget: str, method: str) -> str:
+    """Mean rows and tokens of a method's selections, and how many seeds lack part of the budget."""
+    each = [work.selection(Arm(method, budget, seed))[1] for seed in work.arena.seeds]
+    rows, tokens = (mean(one[key] for one in each) for key in ("rows", "tokens"))
+    short = sum(one["short"] for one in each)
+    return f"{rows:,.0f} / {tokens:,.0f} / {short} of {len(each)} seeds"
 
 
 def _power(work: Work, lines: Sequence[Line]) -> Iterator[str]:

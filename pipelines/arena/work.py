@@ -48,7 +48,7 @@ __all__ = ["Arm", "Work"]
 _PLACES: Final = ("model", "ref_model", "eval_rows")
 _SHARED: Final = (
     *("epochs", "lr", "batch_size", "max_length", "lora", "lora_alpha", "precision", "options"),
-    *("save_every", "log_every"),
+    *("held_out", "save_every", "log_every"),
 )
 """Options of the recipe's training that `sft_on_chosen` takes over."""
 
@@ -209,9 +209,8 @@ class Work:
         epochs = float(step.options.get("epochs", 1))
         budget = self.tokens[arm.budget] if tokens is None else tokens
         given = {"watch": "off", **step.options, "max_tokens": max(1, int(budget * epochs))}
-        return trainer_of(
-            replace(step, options=given), {"model": self.arena.base, "seed": arm.seed}
-        )
+        offered = {"model": self.arena.base, "seed": arm.seed, "held_out": 0.0}
+        return trainer_of(replace(step, options=given), offered)
 
     def key_of(self, arm: Arm) -> str:
         """What decides the model of an arm."""

@@ -1,6 +1,7 @@
 """Parts of the arena without a model: recipe, selections, templates, comparison, picture."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ from siftune.pipelines.arena.selections import (
     scoring_seconds,
     select,
 )
+from siftune.pipelines.arena.work import Arm, Work
 
 RECIPE = """
 base: model
@@ -76,6 +78,11 @@ def test_every_method_fills_the_budget_to_less_than_one_row(pool, arena):
     whole = select(made, pool, "odd", int(pool["length_tokens"].sum()), 0)
     assert whole.short
     assert whole.rows.height == pool.filter(pl.col("length_words") <= 6).height
+    # one long row of the pool, which no budget has room for, hides no lack
+    long = pool.with_columns(
+        length_tokens=pl.when(pl.col("length_words") > 8).then(500).otherwise("length_words")
+    )
+    assert select(made, long, "odd", 100, 0).short
     with pytest.raises(UsageError, match=r"the pool has 1\d\d answer tokens"):
         budget_tokens(pool, "9999")
 
@@ -146,6 +153,14 @@ def test_verdicts_are_named_after_correction():
         ("methods.odd=[{threshold: {bye: x}}]", "threshold has no option 'bye'"),
         ("heldout.people.measures=[nil]", "did you mean nll"),
         ("train={sft: {max_tokens: 3}}", "max_tokens is set by the budgets"),
+        ("train={sft: {seed: 5}}", "train: seed is set by the arena: use the recipe's `seeds`"),
+        ("train={sft: {model: x}}", "train: model is set by the arena: use the recipe's `base`"),
+        ("sft={seed: 5}", "sft: seed is set by the arena"),
+        ("sft={epochs: 3}", "sft: epochs: `sft_on_chosen` learns as many tokens as other arms"),
+        ("methods.odd=[{random: {group_by: source}}]", "take the budget once a group"),
+        ("methods.odd=[{label_noise: {action: flip}}]", "action: flip changes rows"),
+        ("methods.odd=[{label_noise: {action: weight}}]", "action: weight changes rows"),
+        ("methods.odd=[{sweet_spot: {chosen: a, rejected: b, flip: true}}]", "flip: True changes"),
         ("train={reward: {}}", "reward trains no policy"),
         ("overlap=maybe", "overlap: expected refuse, drop, allow"),
         ("expect={seeds: 1}", "expect: set all of seeds, prompts, rest"),
@@ -249,3 +264,17 @@ def test_margins_of_the_base_are_kept_by_both_answers(monkeypatch, tmp_path):
         asked = Asked(table, "base", lambda: "arm", None, tuple, memory=memory)
         assert build(MEASURES, "pair_accuracy", {})(asked).values == [0.5 if chosen == "a" else 0.0]
     assert told == ["arm", "base", "arm", "base", "arm"]
+
+
+def test_a_mixture_shares_one_budget_out(arena):
+    method = "methods.mixed=[{mixture: {group_by: extra.topic, power: 0.5}}]"
+    assert arena(method).methods["mixed"][0][0] == "mixture"
+
+
+def test_no_arm_holds_out_rows_that_others_train_on(arena):
+    overrides = ["train={dpo: {}}", "heldout.people.measures=[pair_accuracy]"]
+    work = Work(arena(*overrides), Path("out"))
+    arms = [Arm(method, "30", 0) for method in ("random", "sft_on_chosen")]
+    assert [work.trainer(arm, 9).held_out for arm in arms] == [0, 0]
+    work = Work(arena("train={dpo: {held_out: 0.2}}", overrides[1]), Path("out"))
+    assert [work.trainer(arm, 9).held_out for arm in arms] == [0.2, 0.2]

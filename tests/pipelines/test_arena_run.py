@@ -131,6 +131,8 @@ def test_the_outputs_are_there_and_the_command_prints_a_plan_without_writing(don
     assert load(out / "recipe.yaml") == load(recipe)
     assert "## people/nll, budget 8 rows" in text
     assert "Overlap of selections" in text
+    assert "| rows / tokens / short |" in text
+    assert "/ 0 of 2 seeds |" in text
     assert "shortest" in (out / "samples.md").read_text()
     assert (out / "effects-1.svg").read_text().startswith("<svg")
     printed = CliRunner().invoke(
