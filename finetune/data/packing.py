@@ -34,22 +34,25 @@ _UNKNOWN: Final = ("sliding_window", "softcap", "s_aux", "position_bias")
 class Group:
     """One prompt of ``prompt`` tokens and the answers to it, laid out one after the other.
 
-    ``mask`` is ``(A, prompt + A)``, A the tokens of all answers: True where a token of an answer
-    sees the prompt, its own answer up to itself, and nothing of the other answers.
+    ``answers`` are their lengths, ``masks`` what their tokens see: of an answer of A tokens
+    ``(A, prompt + A)``, True for the prompt and for the answer up to the token itself.
     """
 
     prompt: int
-    answers: int
-    mask: torch.Tensor
+    answers: tuple[int, ...]
+    masks: tuple[torch.Tensor, ...]
 
     @classmethod
     def of(cls, prompt: int, answers: Sequence[int], device: torch.device) -> Group:
-        """The group of a prompt and of answers of these lengths."""
-        total = sum(answers)
-        number = torch.repeat_interleave(torch.arange(len(answers)), torch.tensor(answers))
-        own = (number[:, None] == number[None, :]).tril()
-        seen = torch.cat([torch.ones(total, prompt, dtype=torch.bool), own], 1)
-        return cls(prompt, total, seen.to(device))
+        """The group of a prompt and of answers of these lengths; an empty one has no part in it."""
+        answers = [length for length in answers if length]
+        seen = {
+            length: torch.ones(length, prompt + length, dtype=torch.bool, device=device).tril(
+                prompt
+            )
+            for length in {*answers}
+        }
+        return cls(prompt, tuple(answers), tuple(seen[length] for length in answers))
 
 
 @dataclass(frozen=True)
@@ -223,21 +226,22 @@ def _by_group(
     groups: tuple[Group, ...],
     scale: float | None,
 ) -> torch.Tensor:
-    """Prompts attend to themselves, answers to their prompt and themselves; no N x N mask."""
-    sizes = [size for group in groups for size in (group.prompt, group.answers)]
-    q, k, v = (part.split(sizes, 2) for part in (query, key, value))
+    """Prompts attend to themselves, each answer to its prompt and itself; no N x N mask.
+
+    Answers one by one: over all of a group at once, the time would grow with their number squared.
+    """
+    sizes = [size for group in groups for size in (group.prompt, *group.answers)]
+    q, k, v = (iter(part.split(sizes, 2)) for part in (query, key, value))
     parts = []
-    for at, group in enumerate(groups):
-        one, two = 2 * at, 2 * at + 1
+    for group in groups:
+        asked, keys, values = next(q), next(k), next(v)
         parts.append(
-            F.scaled_dot_product_attention(q[one], k[one], v[one], is_causal=True, scale=scale)
+            F.scaled_dot_product_attention(asked, keys, values, is_causal=True, scale=scale)
         )
-        if group.answers:
-            keys, values = torch.cat([k[one], k[two]], 2), torch.cat([v[one], v[two]], 2)
+        for mask in group.masks:
+            seen = torch.cat([keys, next(k)], 2), torch.cat([values, next(v)], 2)
             parts.append(
-                F.scaled_dot_product_attention(
-                    q[two], keys, values, attn_mask=group.mask, scale=scale
-                )
+                F.scaled_dot_product_attention(next(q), *seen, attn_mask=mask, scale=scale)
             )
     return torch.cat(parts, 2)
 

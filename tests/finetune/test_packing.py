@@ -51,9 +51,13 @@ def by_flex_attention(query, key, value, groups, scale):
     total = query.shape[2]
     seen, start = torch.zeros(total, total, dtype=torch.bool), 0
     for group in groups:
-        answers, end = start + group.prompt, start + group.prompt + group.answers
+        answers, end = start + group.prompt, start + group.prompt + sum(group.answers)
         seen[start:answers, start:answers] = torch.ones(group.prompt, group.prompt).tril().bool()
-        seen[answers:end, start:end] = group.mask
+        for length in group.answers:
+            seen[answers : answers + length, start : start + group.prompt] = True
+            own = slice(answers, answers + length)
+            seen[own, own] = torch.ones(length, length).tril().bool()
+            answers += length
         start = end
     blocks = create_block_mask(
         lambda b, h, q, kv: seen[q, kv], None, None, total, total, device="cpu", BLOCK_SIZE=16
@@ -84,7 +88,10 @@ def test_equal_prompts_are_run_once_and_padding_never():
     packed = pack(BATCH)
     # [5 6 7] once for the four answers of a and c, [5 6 7 8 12] once for the two of b
     assert packed.input_ids.shape == (1, 3 + (2 + 2 + 4 + 3) + 5 + (3 + 1))
-    assert [(group.prompt, group.answers) for group in packed.groups] == [(3, 11), (5, 4)]
+    assert [(group.prompt, group.answers) for group in packed.groups] == [
+        (3, (2, 2, 4, 3)),
+        (5, (3, 1)),
+    ]
     assert packed.input_ids[0, :5].tolist() == [5, 6, 7, 8, 2]
     assert packed.position_ids[0, :14].tolist() == [0, 1, 2, 3, 4, 3, 4, 3, 4, 5, 6, 3, 4, 5]
     # the first tokens of answers come from the end of their prompt, the others from the one before
@@ -179,3 +186,22 @@ def test_the_first_token_has_nothing_before_it_and_is_no_scored_one() -> None:
     batch = {name: torch.ones(1, 4, dtype=torch.long) for name in ("attention_mask", "answer_mask")}
     batch["input_ids"] = torch.tensor([[5, 6, 7, 8]])
     assert _rows(batch) == [([5], [6, 7, 8], [0, 1, 2])]
+
+
+def test_the_attention_of_answers_does_not_grow_with_the_square_of_their_number(monkeypatch):
+    seen = []
+    own = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "siftune.finetune.data.packing.F.scaled_dot_product_attention",
+        lambda q, k, v, **more: seen.append(q.shape[2] * k.shape[2]) or own(q, k, v, **more),
+    )
+    model = tiny("Llama")
+    share_prefixes(model)
+    rows = [AnswerRow("a", [5, 6, 7], [[8] * 10] * answers) for answers in (2, 16)]
+    work = []
+    for row in rows:
+        seen.clear()
+        with torch.no_grad():
+            score_answers(model, AnswerCollator(0)([row]))
+        work.append(sum(seen) / model.config.num_hidden_layers)
+    assert work == [3 * 3 + 2 * 10 * 13, 3 * 3 + 16 * 10 * 13]
