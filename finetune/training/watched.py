@@ -165,7 +165,8 @@ def watch_rollouts(
         gold = own or reward_of(options.watch_gold, {}, options.precision)
         load(gold)
         rewards = {"reward": loop.collector.reward, "gold": gold}
-        _note_few_points(loop.settings.rollouts, loop.save_every)
+        if own is None:
+            _note_few_points(loop.settings.rollouts, loop.save_every)
     most = options.max_new_tokens
     ask = ask_of(table, tokenizer, prompts, options.seed, most, given, rewards)
 

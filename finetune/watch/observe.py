@@ -162,7 +162,7 @@ def _pay(
         return paid
     some, values = [asked[at] for at in known], np.array([gold[at] for at in known], float)
     return paid | {
-        f"gold_paid/{name}": correlation(some, values, [shown[name][at] for at in known])
+        f"gold_paid/{name}": correlation(some, values, [shown[name][at] for at in known], flat=0.0)
         for name in shown
     }
 
@@ -192,11 +192,15 @@ def within(prompts: Sequence[str], values: Floats | None) -> Floats:
 
 
 def correlation(
-    prompts: Sequence[str], rewards: Floats, values: Sequence[float | None]
+    prompts: Sequence[str],
+    rewards: Floats,
+    values: Sequence[float | None],
+    flat: float | None = None,
 ) -> tuple[float, float, int] | None:
     """Fisher's z of the correlation of a feature with the reward, among answers to one prompt.
 
-    ``atanh r`` with its standard error ``1/√(n - prompts - 2)``; None where a side is constant.
+    ``atanh r`` with its standard error ``1/√(n - prompts - 2)``; None where a side is constant, or
+    ``flat`` for ``atanh r`` where only the reward is: a gold score that is 0 for all pays nothing.
     """
     known = [at for at, one in enumerate(values) if one is not None]
     asked = [prompts[at] for at in known]
@@ -204,8 +208,11 @@ def correlation(
     own, paid = within(asked, given), within(asked, rewards[known])
     groups = len(set(asked))
     free = len(known) - (1 if groups == len(known) else groups) - 2
-    size = float(own @ own) * float(paid @ paid)
-    if free < 1 or size < 1e-18:
+    varies = float(own @ own)
+    size = varies * float(paid @ paid)
+    if free < 1 or varies < 1e-18 or (size < 1e-18 and flat is None):
         return None
+    if flat is not None and size < 1e-18:
+        return flat, 1 / float(np.sqrt(free)), 0
     r = float(own @ paid) / float(np.sqrt(size))
     return float(np.arctanh(np.clip(r, -0.999, 0.999))), 1 / float(np.sqrt(free)), 0

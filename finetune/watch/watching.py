@@ -103,6 +103,8 @@ class Watch:
         state = checkpoint / _STATE if checkpoint is not None else None
         if state is not None and state.is_file():
             kept = read_json(state)
+            if "from" not in kept:  # of an older version: alarms are found anew
+                kept |= {"alarms": [], "pending": 0, "from": -1, "raised": 0}
             self.observer = Observer.of(kept["rollouts"])
             self._asked = Observer.of(kept["asked"])
             self.found = [Alarm(**one) for one in kept["alarms"]]

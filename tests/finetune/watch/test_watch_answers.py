@@ -69,6 +69,8 @@ def test_pay_is_the_correlation_among_answers_to_one_prompt() -> None:
     assert found[0] == pytest.approx(np.arctanh(np.corrcoef(own, paid)[0, 1]))
     assert found[1] == pytest.approx(1 / np.sqrt(9 - 3 - 2))
     assert correlation(prompts, rewards, [1.0] * 9) is None
+    assert correlation(prompts, np.zeros(9), values) is None
+    assert correlation(prompts, np.zeros(9), [1.0] * 9, flat=0.0) is None
     alone = correlation([str(at) for at in range(9)], rewards, values)  # one answer a prompt
     assert alone is not None
     assert alone[0] == pytest.approx(np.arctanh(np.corrcoef(values, rewards)[0, 1]))
@@ -142,6 +144,9 @@ def test_what_a_gold_score_pays_for_is_its_own_correlation_among_the_answers_tha
     r = np.corrcoef([gold[at] for at in some], [sizes[at] for at in some])[0, 1]
     assert found["gold_paid/length"] == pytest.approx((np.arctanh(r), 1 / np.sqrt(27), 0))
     assert not [name for name in plain if name.startswith("gold_paid")]
+    dead, _ = Observer()(Answered(prompts, answers, scores, {"gold": [0.0] * 40}))
+    assert dead["gold_paid/length"] == (0.0, 1 / np.sqrt(37), 0)  # it pays nothing for length
+    assert dead["paid/length"] == plain["paid/length"]
 
 
 def test_an_answer_without_a_score_has_that_of_the_others_and_a_phrase_is_counted_later() -> None:
