@@ -26,7 +26,7 @@ from siftune.pipelines.compare import arm_rows, arms_table
 from siftune.pipelines.folder import COMMAND, FILES
 from siftune.pipelines.preflight import HELDOUT_OF, Preflight
 from siftune.pipelines.recipe import Arms, Pipeline
-from siftune.pipelines.reports.judge_report import unscored_of
+from siftune.pipelines.reports.judge_report import judging_facts, unscored_of
 from siftune.pipelines.rounds import Rounds
 from siftune.pipelines.steps import (
     code_used,
@@ -311,7 +311,7 @@ class _Work:
         key = digest_of([step.method, inputs, step.options, self.pipeline.seed, code, *about])
         folder = self.out / "made" / f"{step.label}-{key[:16]}"
         kept = folder / "kept.parquet"
-        if kept.is_file() and not _facts_of(folder).get("to_retry"):
+        if kept.is_file() and not judging_facts(folder).get("to_retry"):
             self.say(f"{step.label}: done before")
         else:
             self.say(f"{step.label}: {step.method}")
@@ -319,7 +319,7 @@ class _Work:
         path = folder.relative_to(self.out).as_posix()
         told = {"label": step.label, "path": path, "key": key, "hash": hash_file(kept)}
         rows_made = pq.read_metadata(kept).num_rows
-        facts = _facts_of(folder) or None
+        facts = judging_facts(folder) or None
         judged = {} if facts is None else {"judged": facts}
         if facts and facts.get("to_retry"):
             self.say(
@@ -397,10 +397,3 @@ _KEPT = ("inputs", "counts", "outputs")
 _MODELS = ("model", "reference", "reward")
 _PLACES = ("model", "reward", "ref_model", "eval_rows")
 """Fields that name a place: what lies there is hashed, where it lies does not matter."""
-
-
-def _facts_of(rows: Path) -> dict[str, Any]:
-    """What a judge measured of rows that a step made; empty where none was asked."""
-    path = rows / "judging.json"
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found

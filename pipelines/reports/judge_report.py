@@ -15,6 +15,7 @@ __all__ = [
     "by_round",
     "judged_steps",
     "judged_text",
+    "judging_facts",
     "stop_texts",
     "unscored_of",
     "unscored_texts",
@@ -138,6 +139,13 @@ def stop_texts(manifest: Mapping[str, Any]) -> list[str]:
         + "; ".join(one["reasons"])
         for one in stopped
     ]
+
+
+def judging_facts(rows: Path) -> dict[str, Any]:
+    """What a judge measured of rows that a step made; empty where none was asked."""
+    path = rows / "judging.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return found
 
 
 def unscored_of(out: Path, folders: Mapping[str, str]) -> dict[str, dict[str, int]]:
