@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from siftune.curate.files.atomic import read_json, write_json
+from siftune.curate.files.atomic import digest_of, read_json, write_json
 from siftune.curate.runners.preview import preview
+from siftune.finetune.data.training_rows import data_hash
 from siftune.pipelines.arena.measuring import Measuring
 from siftune.pipelines.arena.recipe import REFERENCE, Arena
-from siftune.pipelines.arena.results import powers, results_of
+from siftune.pipelines.arena.results import Line, powers
 from siftune.pipelines.arena.selections import pool_recipe
 from siftune.pipelines.arena.work import Arm, Work
 
@@ -96,9 +97,9 @@ def scoring_hours(arena: Arena, out: Path) -> tuple[float, float, list[str]]:
 
 
 def plan_lines(
-    arena: Arena, work: Work, rates: Mapping[str, Any], measured: Path | None
+    arena: Arena, work: Work, rates: Mapping[str, Any], lines: Sequence[Line]
 ) -> Iterator[str]:
-    """The plan in lines; ``work`` has tokens and held-out rows, ``measured`` values so far."""
+    """The plan; ``work`` has tokens and held-out rows, ``lines`` are what is measured so far."""
     arms = len(arena.arms) * len(arena.budgets) * len(arena.seeds)
     yield (
         f"{arena.name}: {arms} arms = {len(arena.arms)} methods x {len(arena.budgets)} budgets x "
@@ -118,12 +119,11 @@ def plan_lines(
     yield f"  arms: about {hours:.2f} CPU hours{cost} (from a trial; scoring the pool is apart)"
     for budget, seconds in each.items():
         yield f"    one arm of {budget}: about {seconds / 60:.1f} CPU minutes"
-    yield from power_lines(arena, work, measured)
+    yield from power_lines(arena, work, lines)
 
 
-def power_lines(arena: Arena, work: Work, measured: Path | None) -> Iterator[str]:
+def power_lines(arena: Arena, work: Work, lines: Sequence[Line]) -> Iterator[str]:
     """What difference the arena can see, and how many seeds a power of .8 would take."""
-    lines = [] if measured is None else results_of(arena, measured)
     rows = {name: table.height for name, table in work.heldout.items()}
     per_seed = len(arena.arms) * len(arena.budgets)
     for label, one in powers(arena, lines, rows).items():
@@ -147,10 +147,23 @@ def power_lines(arena: Arena, work: Work, measured: Path | None) -> Iterator[str
 def known_trial(work: Work) -> dict[str, Any]:
     """The rates of the folder's trial, made once."""
     path = work.out / "trial.json"
+    key = _trial_key(work)
     if path.is_file():
         known: dict[str, Any] = read_json(path)
-        return known
+        if known.get("key") == key:
+            return known
     work.say("a short trial, for the forecast")
-    found = trial(work)
+    found = {"key": key, **trial(work)}
     write_json(path, found)
     return found
+
+
+def _trial_key(work: Work) -> str:
+    """What decides the rates: the base, the training, the budgets, the measures and their rows."""
+    arena = work.arena
+    held = {
+        name: [data_hash(table), *(asdict(one) for one in arena.heldout[name].measures)]
+        for name, table in work.heldout.items()
+    }
+    training = [arena.step.method, dict(arena.step.options), work.tokens]
+    return digest_of([work.base_hash, training, held, dict(arena.generate)])

@@ -31,17 +31,25 @@ class Measuring:
     tables: Mapping[str, pl.DataFrame]
     memory: dict[Any, Any] = field(default_factory=dict)
 
-    def __call__(self, model: Path, key: str, folder: Path, baseline: Path | None) -> float:
+    def __call__(
+        self,
+        model: Path,
+        key: str,
+        folder: Path,
+        baseline: Path | None,
+        baseline_key: str | None = None,
+    ) -> float:
         """Write the values of a model's arm to ``folder``; returns the CPU seconds they took.
 
-        ``key`` identifies the model. ``baseline`` is the folder of the arm `random`.
+        ``key`` identifies the model. ``baseline`` is the folder of the arm `random`,
+        ``baseline_key`` identifies its model.
         """
         loaded = _Loaded(model)
         seconds = 0.0
         for name, table in self.tables.items():
             for measure in self.arena.heldout[name].measures:
                 path = folder / f"{name}.{measure.label}.json"
-                own = self._key(key, name, measure)
+                own = self._key(key, name, measure, baseline_key)
                 if path.is_file() and read_json(path)["key"] == own:
                     continue
                 start = time.process_time()
@@ -62,11 +70,11 @@ class Measuring:
         loaded.drop()
         return seconds
 
-    def is_done(self, key: str, folder: Path) -> bool:
+    def is_done(self, key: str, folder: Path, baseline_key: str | None = None) -> bool:
         """Whether every measure of the arm is there."""
         return all(
             (path := folder / f"{name}.{measure.label}.json").is_file()
-            and read_json(path)["key"] == self._key(key, name, measure)
+            and read_json(path)["key"] == self._key(key, name, measure, baseline_key)
             for name in self.tables
             for measure in self.arena.heldout[name].measures
         )
@@ -84,12 +92,11 @@ class Measuring:
             )
         return found
 
-    def _key(self, key: str, name: str, measure: Measured) -> str:
+    def _key(self, key: str, name: str, measure: Measured, baseline_key: str | None) -> str:
         """What decides the values of a measure."""
         return digest_of(
             [
-                key,
-                MEASURED_IN,
+                *(key, baseline_key, MEASURED_IN, self.arena.seed),
                 training_rows.data_hash(self.tables[name]),
                 self.arena.templates,
                 dict(self.arena.generate),
@@ -103,7 +110,13 @@ class Measuring:
     ) -> Asked:
         table = templated(self.tables[name], self.arena.templates[at])
         own = digest_of(
-            [key, MEASURED_IN, training_rows.data_hash(table), dict(self.arena.generate)]
+            [
+                key,
+                MEASURED_IN,
+                self.arena.seed,
+                training_rows.data_hash(table),
+                dict(self.arena.generate),
+            ]
         )
         answer = partial(self._answers, table, loaded, folder / f"{name}.answers-{at}.json", own)
 

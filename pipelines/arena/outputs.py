@@ -6,7 +6,7 @@ from typing import Any
 
 from siftune.curate.files.atomic import write_json, write_text
 from siftune.pipelines.arena.picture import effects_svg
-from siftune.pipelines.arena.results import Line, powers, results_of
+from siftune.pipelines.arena.results import Line, powers
 from siftune.pipelines.arena.tables import report_lines, samples_lines
 from siftune.pipelines.arena.work import Work
 
@@ -15,9 +15,14 @@ __all__ = ["summary_lines", "write_outputs"]
 
 def write_outputs(work: Work) -> dict[str, Any]:
     """Write all outputs of the arms that are measured so far; returns the results."""
-    lines = results_of(work.arena, work.out / "measured")
+    lines, done = work.lines(), work.done()
     rows = {name: table.height for name, table in work.heldout.items()}
     results = {
+        "arms": {
+            "measured": len(done),
+            "of": len(work.arms),
+            "missing": [arm.name for arm in work.arms if arm.name not in done],
+        },
         "lines": [one.as_dict() for one in lines],
         "judge": _corrected_win_rates(work, lines),
         "power": powers(work.arena, lines, rows),
@@ -37,7 +42,7 @@ def write_outputs(work: Work) -> dict[str, Any]:
 
 def _corrected_win_rates(work: Work, lines: list[Line]) -> dict[str, Any]:
     """Win rates of a judge corrected by gold pairs, over all seeds and templates of each arm."""
-    found: dict[str, Any] = {}
+    found, done = dict[str, Any](), work.done()
     for name, held in work.arena.heldout.items():
         for measure in held.measures:
             made = measure.made()
@@ -45,7 +50,7 @@ def _corrected_win_rates(work: Work, lines: list[Line]) -> dict[str, Any]:
                 continue
             for arm in work.arms:
                 path = work.measured(arm) / f"{name}.{measure.label}.json"
-                if path.is_file() and arm.seed == work.arena.seeds[0]:
+                if arm.name in done and arm.seed == work.arena.seeds[0]:
                     label = f"{name}/{measure.label}/{arm.budget}/{arm.method}"
                     found[label] = made.corrected(
                         _verdicts(work, arm.method, arm.budget, path.name)
@@ -59,15 +64,18 @@ def _verdicts(work: Work, method: str, budget: str, file: str) -> list[float | N
     paths = [
         work.measured(arm) / file
         for arm in work.arms
-        if (arm.method, arm.budget) == (method, budget)
+        if (arm.method, arm.budget) == (method, budget) and work.facts(arm) is not None
     ]
-    there = [read_json(path)["values"] for path in paths if path.is_file()]
+    there = [read_json(path)["values"] for path in paths]
     return [value for values in there for one in values for value in one]
 
 
 def summary_lines(results: dict[str, Any], tested: tuple[str, ...]) -> list[str]:
-    """What is printed: one line a tested comparison."""
+    """What is printed: whether arms are missing, and one line a tested comparison."""
+    arms = results["arms"]
     shown = []
+    if arms["missing"]:
+        shown.append(f"not whole: {arms['measured']} of {arms['of']} arms are measured")
     for one in results["lines"]:
         if one["measure"] in tested:
             share = one["share_of_random"]

@@ -227,8 +227,7 @@ def _methods(raw: Any) -> dict[str, tuple[tuple[str, Mapping[str, Any]], ...]]:
         if not isinstance(listed, list) or not listed:
             raise UsageError(f"{where}: expected a list of `- SELECTOR: {{options}}`")
         chain = tuple(_selector(one, where) for one in listed)
-        last, given = chain[-1]
-        own = given.get("group_by")
+        last, own = chain[-1][0], chain[-1][1].get("group_by")
         if own is not None and last != "mixture" and takes_budget(last):  # mixture shares one out
             raise UsageError(
                 f"{where}: {last}: group_by would take the budget once a group: leave it out"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ from siftune.pipelines.arena.statistics import (
     seeds_needed,
 )
 
-__all__ = ["Line", "arm_name", "compare", "powers", "results_of"]
+__all__ = ["Line", "arm_name", "compare", "comparisons_of", "powers", "results_of"]
 
 Floats = npt.NDArray[np.float64]
 _ALPHA: Final = 0.05
@@ -111,24 +111,36 @@ class _Table:
         return np.asarray(self.values.mean(axis=1))
 
 
-def results_of(arena: Arena, folder: Path) -> list[Line]:
-    """The lines of all measures, of the arms and seeds that are measured in ``folder``."""
+def comparisons_of(arena: Arena) -> int:
+    """How many comparisons with `random` the recipe tests, whether they are measured or not."""
+    return len(set(arena.tested)) * len(arena.budgets) * (len(arena.arms) - 1)
+
+
+def results_of(
+    arena: Arena, folder: Path, ids: Mapping[str, Sequence[str]], done: Collection[str] | None
+) -> list[Line]:
+    """The lines of all measures, of the arms and seeds that are measured in ``folder``.
+
+    ``ids`` are the held-out rows of each set, ``done`` the names of the arms whose values are those
+    of this recipe; None takes all that have the same rows and templates, for a plan.
+    """
+    measured = _Measured(folder, ids, len(arena.templates), done)
     lines = []
     for name, held in arena.heldout.items():
         for measure in held.measures:
             label = f"{name}/{measure.label}"
             better = str(getattr(measure.made(), "better", "higher"))
             for budget in arena.budgets:
-                lines += _lines(arena, folder, label, budget, better)
-    return _corrected(lines)
+                lines += _lines(arena, measured, label, budget, better)
+    return _corrected(lines, comparisons_of(arena))
 
 
-def _lines(arena: Arena, folder: Path, label: str, budget: str, better: str) -> list[Line]:
+def _lines(arena: Arena, measured: _Measured, label: str, budget: str, better: str) -> list[Line]:
     arms = {
         method: {
             seed: one
             for seed in arena.seeds
-            if (one := _read(folder, method, budget, seed, label)) is not None
+            if (one := measured.read(method, budget, seed, label)) is not None
         }
         for method in arena.arms
     }
@@ -172,30 +184,48 @@ def compare(
     )
 
 
-def _corrected(lines: Sequence[Line]) -> list[Line]:
-    """The lines with Holm's p-values among those that are tested."""
+def _corrected(lines: Sequence[Line], family: int = 0) -> list[Line]:
+    """The lines with Holm's p-values among the ``family`` of all comparisons of the recipe.
+
+    A comparison that is not measured yet counts as one whose p-value is 1.
+    """
     tested = [at for at, one in enumerate(lines) if one.tested and one.difference.p is not None]
-    adjusted = dict(zip(tested, holm([lines[at].difference.p for at in tested]), strict=True))
+    family = max(family, len(tested))
+    known = [lines[at].difference.p for at in tested]
+    adjusted = dict(zip(tested, holm([*known, *[1.0] * (family - len(known))]), strict=False))
     return [
         Line(
             **{
                 **vars(one),
                 "adjusted": adjusted.get(at),
-                "together": one.difference.corrected(len(tested)) if at in adjusted else None,
+                "together": one.difference.corrected(family) if at in adjusted else None,
             }
         )
         for at, one in enumerate(lines)
     ]
 
 
-def _read(folder: Path, method: str, budget: str, seed: int, label: str) -> _Table | None:
-    path = folder / f"arm-{arm_name(method, budget, seed)}" / f"{label.replace('/', '.', 1)}.json"
-    if not path.is_file():
-        return None
-    facts = read_json(path)
-    values = np.array(facts["values"], dtype=np.float64)
-    weights = facts["weights"]
-    return _Table(values, None if weights is None else np.array(weights, dtype=np.float64))
+@dataclass(frozen=True)
+class _Measured:
+    """Values in the folder ``folder`` of the arms ``done``, of these held-out rows by set."""
+
+    folder: Path
+    ids: Mapping[str, Sequence[str]]
+    templates: int
+    done: Collection[str] | None
+
+    def read(self, method: str, budget: str, seed: int, label: str) -> _Table | None:
+        """Values of one measure of an arm; None where there are none of this recipe."""
+        name, (rows, _, measure) = arm_name(method, budget, seed), label.partition("/")
+        path = self.folder / f"arm-{name}" / f"{rows}.{measure}.json"
+        if not path.is_file() or (self.done is not None and name not in self.done):
+            return None
+        facts = read_json(path)
+        if facts["ids"] != [*self.ids[rows]] or len(facts["values"]) != self.templates:
+            return None
+        values = np.array(facts["values"], dtype=np.float64)
+        weights = facts["weights"]
+        return _Table(values, None if weights is None else np.array(weights, dtype=np.float64))
 
 
 def _stacked(tables: Sequence[_Table]) -> _Table:
@@ -209,7 +239,7 @@ def powers(arena: Arena, lines: Sequence[Line], prompts: Mapping[str, int]) -> d
     held-out rows of each set. ``seeds`` is how many would be needed for a power of .8, None where
     60 are too few.
     """
-    comparisons = len(arena.tested) * len(arena.budgets) * (len(arena.arms) - 1)
+    comparisons = comparisons_of(arena)
     found: dict[str, Any] = {}
     for label in arena.tested:
         own = [one for one in lines if one.measure == label and one.difference.squares is not None]

@@ -21,6 +21,7 @@ from siftune.pipelines.arena.forecast import (
 )
 from siftune.pipelines.arena.outputs import summary_lines, write_outputs
 from siftune.pipelines.arena.recipe import Arena
+from siftune.pipelines.arena.results import results_of
 from siftune.pipelines.arena.work import Arm, Work
 
 __all__ = ["plan", "run_arena"]
@@ -56,10 +57,9 @@ def plan(arena: Arena, out: Path) -> list[str]:
         work = trial_work(arena, Path(place) / "trial")
         check(Work(arena, out))
         low, high, unknown = scoring_hours(arena, Path(place) / "pool")
-        measured = out / "measured"
         with work.folder():
-            there = measured if measured.is_dir() else None
-            lines = list(plan_lines(arena, work, trial(work), there))
+            known = results_of(arena, out / "measured", work.heldout_ids, None)
+            lines = list(plan_lines(arena, work, trial(work), known))
         shutil.rmtree(Path(place) / "trial")
     also = f", and {', '.join(unknown)}" if unknown else ""
     return [*lines, f"  scoring the pool: {low:.2f} to {high:.2f} CPU hours{also}"]
@@ -71,15 +71,16 @@ def run_arena(
     """Run what is not done; returns results, whether all arms are done, and lines to print.
 
     Raises:
-        DataError: rows of the pool overlap with a held-out set, and the recipe does not allow it.
+        DataError: rows of the pool overlap with a held-out set, and the recipe does not allow it;
+            or rows cannot be trained on.
         UsageError: something does not fit (`check`), or ``out`` is not of an earlier arena.
         LockedError: another process runs in ``out``.
     """
     work = Work(arena, out, say or NoProgress())
     check(work)
     with work.folder():
-        assert work.pool.height
-        for line in plan_lines(arena, work, known_trial(work), out / "measured"):
+        work.prepare()
+        for line in plan_lines(arena, work, known_trial(work), work.lines()):
             work.say(line)
         write_json(out / "recipe.yaml", dict(arena.raw))  # JSON is YAML too
         whole = work.run(hours)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from siftune.curate.core.markdown import escaped
 from siftune.curate.files.atomic import read_json
 from siftune.pipelines.arena.recipe import REFERENCE
-from siftune.pipelines.arena.results import Line
+from siftune.pipelines.arena.results import Line, comparisons_of
 from siftune.pipelines.arena.selections import overlaps_of
 from siftune.pipelines.arena.work import Arm, Work
 
@@ -23,10 +23,13 @@ _CUT: Final = 400  # characters of an answer that is shown
 def report_lines(work: Work, lines: Sequence[Line]) -> Iterator[str]:
     """The whole report."""
     arena = work.arena
-    tested = sum(one.tested and one.difference.p is not None for one in lines)
+    done = work.done()
     seeds = max((one.difference.seeds for one in lines), default=0)
     yield f"# Arena {arena.name}"
     yield ""
+    if len(done) < len(work.arms):
+        yield f"**Not whole: {len(done)} of {len(work.arms)} arms are measured.**"
+        yield ""
     yield (
         f"{len(arena.arms)} methods, {len(arena.budgets)} budgets, {seeds} of {len(arena.seeds)} "
         f"seeds measured, {arena.step.method} on {arena.base}. Every difference is from `random`, "
@@ -34,8 +37,9 @@ def report_lines(work: Work, lines: Sequence[Line]) -> Iterator[str]:
         "seeds and prompts."
     )
     yield (
-        f"Corrected intervals hold together, and p-values are Holm's, for all {tested} comparisons "
-        f"of what is tested: {', '.join(arena.tested)}. Other measures are described, not tested. "
+        f"Corrected intervals hold together, and p-values are Holm's, for all "
+        f"{comparisons_of(arena)} comparisons of what is tested, measured yet or not: "
+        f"{', '.join(arena.tested)}. Other measures are described, not tested. "
         "`by template` is the smallest and largest difference under one template. A selection is "
         "`short` where its method keeps fewer tokens than the budget: its rows are repeated more "
         "often."
@@ -97,8 +101,7 @@ def _power(work: Work, lines: Sequence[Line]) -> Iterator[str]:
 
     yield "## Power"
     yield ""
-    measured = work.out / "measured"
-    for line in power_lines(work.arena, work, measured if measured.is_dir() else None):
+    for line in power_lines(work.arena, work, lines):
         yield f"* {line.strip()}"
     yield ""
 
@@ -123,13 +126,14 @@ def samples_lines(work: Work) -> Iterator[str]:
     """Answers of all arms to the same prompts: the first seed, the largest budget."""
     arena = work.arena
     budget = max(work.tokens, key=lambda one: work.tokens[one])
+    done = work.done()
     yield f"# Answers to the same prompts: budget {budget}, seed {arena.seeds[0]}, greedy or drawn"
     for name in arena.heldout:
         answers = {}
         for method in arena.arms:
-            folder = work.measured(Arm(method, budget, arena.seeds[0]))
-            path = folder / f"{name}.answers-0.json"
-            if path.is_file():
+            arm = Arm(method, budget, arena.seeds[0])
+            path = work.measured(arm) / f"{name}.answers-0.json"
+            if path.is_file() and arm.name in done:
                 answers[method] = read_json(path)["answers"]
         if answers:
             yield ""

@@ -25,13 +25,14 @@ from siftune.curate.files.source_spec import in_recipe, input_paths
 from siftune.curate.runners.run import run as curate_run
 from siftune.finetune.core.methods import TRAINER_GROUP
 from siftune.finetune.data import training_rows
+from siftune.finetune.data.bad_rows import drop_bad
 from siftune.finetune.models.loading import model_hash, read_facts
 from siftune.finetune.tools.evaluate import chosen_rows
 from siftune.pipelines.arena.folder import COMMAND, FILES
 from siftune.pipelines.arena.leaks import Leaks, find_leaks, refuse_leaks
 from siftune.pipelines.arena.measuring import Measuring
 from siftune.pipelines.arena.recipe import REFERENCE, SFT_ON_CHOSEN, Arena
-from siftune.pipelines.arena.results import arm_name
+from siftune.pipelines.arena.results import Line, arm_name, results_of
 from siftune.pipelines.arena.selections import (
     Selection,
     budget_tokens,
@@ -48,7 +49,7 @@ __all__ = ["Arm", "Work"]
 _PLACES: Final = ("model", "ref_model", "eval_rows")
 _SHARED: Final = (
     *("epochs", "lr", "batch_size", "max_length", "lora", "lora_alpha", "precision", "options"),
-    *("held_out", "save_every", "log_every"),
+    *("held_out", "on_bad", "save_every", "log_every"),
 )
 """Options of the recipe's training that `sft_on_chosen` takes over."""
 
@@ -217,8 +218,15 @@ class Work:
         trainer = self.trainer(arm)
         portable = {k: v for k, v in asdict(trainer).items() if k not in _PLACES}
         rows = self.selection(arm)[1]["hash"]
-        base = model_hash(self.arena.base)
-        return digest_of([arm.method == SFT_ON_CHOSEN, rows, base, portable, code_used(trainer)])
+        other = getattr(trainer, "ref_model", None)
+        reference = None if other is None else model_hash(other)
+        own = [arm.method == SFT_ON_CHOSEN, rows, self.base_hash, portable, reference]
+        return digest_of([*own, code_used(trainer)])
+
+    @cached_property
+    def base_hash(self) -> str:
+        """Hash of the weights that every arm starts from."""
+        return model_hash(self.arena.base)
 
     @cached_property
     def measuring(self) -> Measuring:
@@ -235,7 +243,38 @@ class Work:
         known: dict[str, Any] | None = read_json(path) if path.is_file() else None
         if known is None or known["key"] != self.key_of(arm):
             return None
-        return known if self.measuring.is_done(known["key"], self.measured(arm)) else None
+        other = self._reference_key(arm)
+        return known if self.measuring.is_done(known["key"], self.measured(arm), other) else None
+
+    def _reference_key(self, arm: Arm) -> str | None:
+        """The key of the arm `random`, whose answers a judge compares; of that arm itself None."""
+        reference = Arm(REFERENCE, arm.budget, arm.seed)
+        return None if arm == reference else self.key_of(reference)
+
+    def done(self) -> dict[str, dict[str, Any]]:
+        """Facts of the arms that are trained and measured by this recipe, by name."""
+        return {arm.name: known for arm in self.arms if (known := self.facts(arm)) is not None}
+
+    def lines(self) -> list[Line]:
+        """Comparisons of these arms with `random`."""
+        return results_of(self.arena, self.out / "measured", self.heldout_ids, self.done())
+
+    @property
+    def heldout_ids(self) -> dict[str, list[str]]:
+        """The ids of the held-out rows of each set."""
+        return {name: table["id"].to_list() for name, table in self.heldout.items()}
+
+    def prepare(self) -> None:
+        """Check the rows and make all selections, before anything is trained.
+
+        Raises:
+            DataError: rows of the pool cannot be trained on, such as those with an empty answer.
+            UsageError: a method cannot select.
+        """
+        bad = training_rows.bad_rows(self.pool).filter(pl.col("reason") != "no_label")
+        drop_bad(self.pool, bad, self.arena.step.options.get("on_bad", "refuse"), "pool")
+        for arm in self.arms:
+            self.selection(arm)
 
     def run(self, hours: float | None = None) -> bool:
         """Train and measure what is not done; whether all is done, or else the time was up.
@@ -281,7 +320,7 @@ class Work:
         write_json(known, told)
         reference = Arm(REFERENCE, arm.budget, arm.seed)
         baseline = None if arm == reference else self.measured(reference)
-        self.measuring(folder, key, self.measured(arm), baseline)
+        self.measuring(folder, key, self.measured(arm), baseline, self._reference_key(arm))
         if not self.arena.keep_models:
             remove_own(folder)
 
@@ -298,11 +337,11 @@ class Work:
 
     def manifest(self) -> dict[str, Any]:
         """All inputs, settings and hashes, from which the arena can be made again."""
-        done = {arm.name: known for arm in self.arms if (known := self.facts(arm)) is not None}
+        done = self.done()
         return {
             "siftune": version("siftune"),
             "recipe": dict(self.arena.raw),
-            "base": {"hash": model_hash(self.arena.base)},
+            "base": {"hash": self.base_hash},
             "pool": {key: self.scored[key] for key in ("inputs", "counts", "outputs")},
             "heldout": {
                 name: {"rows": table.height, "hash": training_rows.data_hash(table)}

@@ -1,23 +1,27 @@
 """Parts of the arena without a model: recipe, selections, templates, comparison, picture."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from siftune.curate.core.errors import UsageError
+from siftune.curate.core.errors import DataError, UsageError
 from siftune.curate.core.registry import build
 from siftune.curate.io.ingest import read_rows
+from siftune.curate.runners.run import run as curate_run
 from siftune.finetune.models import loading
+from siftune.pipelines.arena import forecast
 from siftune.pipelines.arena.measures import pair_accuracy
 from siftune.pipelines.arena.measures.pair_accuracy import _base
 from siftune.pipelines.arena.measures.types import Asked, Values
-from siftune.pipelines.arena.measuring import _Loaded, templated
+from siftune.pipelines.arena.measuring import Measuring, _Loaded, templated
+from siftune.pipelines.arena.outputs import summary_lines
 from siftune.pipelines.arena.picture import effects_svg
 from siftune.pipelines.arena.recipe import MEASURES, load
-from siftune.pipelines.arena.results import _corrected, _Table, compare
+from siftune.pipelines.arena.results import _corrected, _Table, compare, comparisons_of, results_of
 from siftune.pipelines.arena.selections import (
     budget_tokens,
     overlaps_of,
@@ -278,3 +282,106 @@ def test_no_arm_holds_out_rows_that_others_train_on(arena):
     assert [work.trainer(arm, 9).held_out for arm in arms] == [0, 0]
     work = Work(arena("train={dpo: {held_out: 0.2}}", overrides[1]), Path("out"))
     assert [work.trainer(arm, 9).held_out for arm in arms] == [0.2, 0.2]
+
+
+def written(folder, method, seed, ids=("a", "b"), templates=3, effect=0.0):
+    path = folder / f"arm-{method}-30-seed{seed}" / "people.nll.json"
+    path.parent.mkdir(parents=True)
+    values = [[effect + 0.1 * seed + 0.3 * (at % 2) * effect for at in range(len(ids))]] * templates
+    path.write_text(json.dumps({"ids": list(ids), "values": values, "weights": None}))
+
+
+def test_only_values_of_this_recipe_are_read(arena, tmp_path):
+    made, ids = arena("budgets=[30]", "seeds=[0, 1]"), {"people": ["a", "b"]}
+    for seed in (0, 1):
+        written(tmp_path, "random", seed)
+        written(tmp_path, "odd", seed, effect=1.0 + seed)
+        written(tmp_path, "shortest", seed)
+    written(tmp_path, "longest", 0, ids=("a", "b", "c"))  # before heldout.people.limit was changed
+    written(tmp_path, "all", 0, templates=2)
+    methods = {one.method for one in results_of(made, tmp_path, ids, None)}
+    assert methods == {"odd", "shortest"}
+    done = ["random-30-seed0", "random-30-seed1", "odd-30-seed0", "odd-30-seed1"]
+    (line,) = results_of(made, tmp_path, ids, done)
+    # longest, all, shortest, odd and first are compared: four of these are not measured yet
+    assert comparisons_of(made) == 5
+    assert line.adjusted == pytest.approx(min(1, 5 * line.difference.p))
+    assert line.together == line.difference.corrected(5)
+
+
+def test_a_printed_result_names_how_many_arms_are_missing():
+    results = {"lines": [], "arms": {"measured": 1, "of": 3, "missing": ["a", "b"]}}
+    assert summary_lines(results, ()) == ["not whole: 1 of 3 arms are measured"]
+    results["arms"] = {"measured": 3, "of": 3, "missing": []}
+    assert summary_lines(results, ()) == []
+
+
+def test_a_trial_of_other_held_out_sets_is_made_again(arena, tmp_path, monkeypatch, pool):
+    trials = []
+    monkeypatch.setattr(forecast, "trial", lambda work: trials.append(1) or {"train": (0, 1)})
+
+    def known(*overrides):
+        work = Work(arena(*overrides), tmp_path)
+        names = [*work.arena.heldout]
+        vars(work).update(
+            base_hash="base", tokens={"30": 30}, heldout=dict.fromkeys(names, pool.head(2))
+        )
+        return forecast.known_trial(work)
+
+    known()
+    assert known()["train"] == [0, 1]
+    assert len(trials) == 1
+    known("heldout={others: {rows: held.jsonl, measures: [nll]}}")
+    assert len(trials) == 2
+
+
+def test_rows_are_checked_and_all_selections_made_before_the_first_training(
+    arena, tmp_path, monkeypatch, pool
+):
+    made = []
+    monkeypatch.setattr(Work, "selection", lambda self, arm: made.append(arm.name))
+    work = Work(arena(), tmp_path)
+    vars(work)["pool"] = pool
+    work.prepare()
+    assert made == [arm.name for arm in work.arms]
+    rows = '{"prompt": "q", "completion": ""}\n{"prompt": "r", "completion": "yes"}\n'
+    (tmp_path / "empty.jsonl").write_text(rows)
+    vars(work)["pool"], _ = read_rows(tmp_path / "empty.jsonl")
+    with pytest.raises(DataError, match="empty"):
+        work.prepare()
+    work.arena = arena("train={sft: {on_bad: drop}}")
+    work.prepare()
+
+
+def test_the_example_leaves_empty_answers_out(tmp_path):
+    rows = '{"prompt": "q", "completion": ""}\n{"prompt": "r", "completion": "yes"}\n'
+    (tmp_path / "pool.jsonl").write_text(rows)
+    example = Path(__file__).parents[2] / "examples" / "arena_alpaca.yaml"
+    files = [f"pool.source={tmp_path}/pool.jsonl"]
+    files += [f"heldout.{name}.rows=held.jsonl" for name in ("people", "asked")]
+    recipe = load(example, files).pool
+    cheap = [one for one in recipe.stages if one.name in ("length", "threshold")]
+    curate_run(replace(recipe, stages=tuple(cheap)), tmp_path / "out")
+    assert pl.read_parquet(tmp_path / "out" / "kept.parquet").height == 1
+
+
+def test_the_seed_and_the_answers_of_random_decide_values(arena, pool):
+    measure = arena().heldout["people"].measures[0]
+    keys = {
+        Measuring(arena(f"seed={seed}"), {"people": pool})._key("arm", "people", measure, other)
+        for seed in (0, 1)
+        for other in ("random", "another")
+    }
+    assert len(keys) == 4
+
+
+def test_another_reference_model_makes_another_arm(arena, monkeypatch):
+    monkeypatch.setattr("siftune.pipelines.arena.work.model_hash", str)
+    monkeypatch.setattr(Work, "selection", lambda self, arm: (None, {"hash": "rows"}))
+    keys = set()
+    for other in ("one", "two"):
+        train = f"train={{dpo: {{ref_model: {other}}}}}"
+        work = Work(arena(train, "heldout.people.measures=[pair_accuracy]"), Path("out"))
+        vars(work)["tokens"] = {"30": 30}
+        keys.add(work.key_of(Arm("random", "30", 0)))
+    assert len(keys) == 2

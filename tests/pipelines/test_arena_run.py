@@ -79,6 +79,7 @@ def done(tmp_path_factory, tiny_model_dir):
     _, whole, _ = run_arena(arena, out, hours=0)
     assert not whole
     assert len([*out.glob("measured/*/arm.json")]) == 1
+    assert "**Not whole: 1 of 8 arms are measured.**" in (out / "results.md").read_text()
     results, whole, lines = run_arena(arena, out)
     assert whole
     return recipe, out, results, lines
