@@ -102,6 +102,7 @@ class Measuring:
                 dict(self.arena.generate),
                 asdict(measure),
                 code_of(MEASURES, measure.name),
+                _reward_hashes(measure.options.get("reward")),
             ]
         )
 
@@ -171,6 +172,14 @@ class Measuring:
         ]
         write_json(path, {"key": key, "answers": answers})
         return answers
+
+
+def _reward_hashes(reward: Any) -> list[str]:
+    """Hashes of the reward models that a measure's option ``reward`` names."""
+    from siftune.finetune.models.loading import model_hash
+    from siftune.finetune.rewards.types import folders_of
+
+    return [model_hash(one) for one in folders_of(reward) if Path(one).is_dir()]
 
 
 @dataclass

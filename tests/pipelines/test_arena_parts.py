@@ -385,3 +385,15 @@ def test_another_reference_model_makes_another_arm(arena, monkeypatch):
         vars(work)["tokens"] = {"30": 30}
         keys.add(work.key_of(Arm("random", "30", 0)))
     assert len(keys) == 2
+
+
+def test_another_reward_model_in_the_same_folder_is_asked_again(arena, pool, tmp_path, monkeypatch):
+    (tmp_path / "reward").mkdir()
+    measures = f"heldout.people.measures={{reward: {{reward: {tmp_path}/reward}}}}"
+    made = Measuring(arena(measures), {"people": pool})
+    measure = made.arena.heldout["people"].measures[0]
+    keys = set()
+    for weights in ("one", "two"):
+        monkeypatch.setattr(loading, "model_hash", lambda path, found=weights: found)
+        keys.add(made._key("arm", "people", measure, None))
+    assert len(keys) == 2
