@@ -15,9 +15,11 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from siftune.curate.judge_stats.intervals import wilson
 from siftune.pipelines.arena.statistics import (
+    FEWEST,
     Components,
     MeanSquares,
     holm,
@@ -40,6 +42,15 @@ _COVERAGE: Final = (  # name, seeds, prompts, Components of a difference
     ("few prompts", 3, 30, Components(0.05, 1, 1)),
     ("five seeds", 5, 200, Components(0.02, 1, 1)),
     ("ten seeds", 10, 200, Components(0.02, 1, 1)),
+)
+_FEW: Final = (  # name, seeds, prompts, Components, share of right answers (None: normal values)
+    ("few prompts, nearly all of the variance", 5, 30, Components(0, 1, 0.1), None),
+    ("few prompts, nearly all of the variance", 10, 30, Components(0, 1, 0.1), None),
+    ("fewer prompts", 10, 20, Components(0, 1, 0.1), None),
+    ("2 % of answers right", 3, 200, Components(0, 0, 2), 0.02),
+    ("5 % of answers right", 3, 200, Components(0, 0, 2), 0.05),
+    ("5 % of answers right", 5, 200, Components(0, 0, 2), 0.05),
+    ("10 % of answers right", 3, 200, Components(0, 0, 2), 0.1),
 )
 _SHAPES: Final = ("normal", "skewed", "answers right or wrong", "weighted by tokens")
 
@@ -132,32 +143,53 @@ def _plugged(squares: MeanSquares, effect: Any) -> Any:
 
 
 def significant(
-    arenas: int, seed: int, effects: Floats, parts: Components, seeds: int, prompts: int
-) -> npt.NDArray[np.bool_]:
-    """Which methods are significant after Holm (arenas, methods).
+    arenas: int,
+    seed: int,
+    effects: Floats,
+    parts: Components,
+    seeds: int,
+    prompts: int,
+    right: float | None = None,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which methods are significant after Holm, and which are tested, both (arenas, methods).
 
     All methods of an arena are compared with the same arm, `random`, to which half of the variance
-    of a difference belongs.
+    of a difference belongs. With ``right`` the values are 1 for this share of the answers and 0
+    for the others: those above a threshold that depends on the prompt, equally in all arms.
     """
     source = np.random.default_rng(seed)
-    found = []
+    found, tested = [], []
     for _ in range(arenas):
         arms = values_of(source, _half(parts), (len(effects) + 1, seeds, prompts))
+        if right is not None:
+            arms = arms + 2 * source.standard_normal(prompts)
+            arms = (arms > ndtri(1 - right) * np.sqrt(5)).astype(float)
         table = arms[1:] - arms[0] + effects[:, None, None]
         effect, squares = mean_squares(table, np.ones((len(effects), prompts)))
-        adjusted = holm(squares.p_value(effect).tolist())
+        enough = (table != 0).any(axis=1).sum(axis=-1) >= FEWEST
+        with np.errstate(invalid="ignore"):  # arms without any right answer
+            raw = squares.p_value(effect).tolist()
+        adjusted = holm([p if more else None for p, more in zip(raw, enough, strict=True)])
         found.append([p is not None and p < 0.05 for p in adjusted])
-    return np.array(found)
+        tested.append(enough)
+    return np.array(found), np.array(tested)
 
 
 def false_positives(arenas: int, seed: int) -> Iterator[str]:
     """Arenas without any true difference in which something is called significant."""
     yield "\n## Arenas without a true difference: share with anything significant, after Holm\n"
-    yield "| truth | methods × budgets | seeds | prompts | arenas with a false positive |"
-    yield "|---|---|---|---|---|"
-    for name, seeds, prompts, parts in _COVERAGE:
-        wrong = significant(arenas, seed + 1, np.zeros(_METHODS), parts, seeds, prompts).any(1)
-        yield f"| {name} | {_METHODS} | {seeds} | {prompts} | {_share(wrong)} |"
+    yield f"A comparison is tested from {FEWEST} prompts on whose values differ.\n"
+    yield (
+        "| truth | methods × budgets | seeds | prompts | comparisons tested | "
+        "arenas with a false positive |"
+    )
+    yield "|---|---|---|---|---|---|"
+    cases: list[tuple[Any, ...]] = [(*one, None) for one in _COVERAGE]
+    for name, seeds, prompts, parts, right in [*cases, *_FEW]:
+        none = np.zeros(_METHODS)
+        wrong, tested = significant(arenas, seed + 1, none, parts, seeds, prompts, right)
+        shown = f"{tested.mean():.0%} | {_share(wrong.any(1))}"
+        yield f"| {name} | {_METHODS} | {seeds} | {prompts} | {shown} |"
 
 
 def power_lines(arenas: int, seed: int) -> Iterator[str]:
@@ -170,7 +202,7 @@ def power_lines(arenas: int, seed: int) -> Iterator[str]:
             effects = np.zeros(_METHODS)
             effects[0] = _effect_with(parts, seeds, prompts, wanted)
             told = power(parts, seeds, prompts, effects[0], _METHODS)
-            hits = significant(arenas, seed + 2, effects, parts, seeds, prompts)[:, 0]
+            hits = significant(arenas, seed + 2, effects, parts, seeds, prompts)[0][:, 0]
             yield (
                 f"| {name} | {seeds} | {prompts} | {effects[0]:.3f} | {told:.3f} | {_share(hits)} |"
             )

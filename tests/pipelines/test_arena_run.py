@@ -45,7 +45,7 @@ def recipe_of(folder: Path, model: Path, train: str, pairs: bool = False) -> Pat
         return known | {"completion": answer(number)}
 
     write(folder / "pool.jsonl", [row(number, "thing") for number in range(40)])
-    write(folder / "held.jsonl", [row(number, "flower") for number in range(6)])
+    write(folder / "held.jsonl", [row(number, "flower") for number in range(30)])
     measures = "[pair_accuracy, length]" if pairs else "[nll, exact_match, length]"
     by = "-chosen_length_words" if pairs else "-length_words"
     path = folder / "arena.yaml"
@@ -100,10 +100,8 @@ def test_every_arm_is_trained_on_the_same_tokens_and_compared_with_random(done):
     assert {one["method"] for one in tested} == {"longest", "all", "shortest"}
     assert all(one["holm"] is not None and one["seeds"] == 2 for one in tested)
     others = [one for one in results["lines"] if one["measure"] != "people/nll"]
-    assert {one["verdict"] for one in others} <= {
-        "not tested",
-        "no difference varies over seeds or prompts",
-    }
+    reasons = ("not tested", "no difference varies over seeds or prompts")
+    assert all(one["verdict"].startswith(reasons) for one in others)
     assert len(lines) == 3
     assert not [*out.glob("models/*/model.safetensors")]
 

@@ -68,6 +68,36 @@ def test_what_is_not_determined_has_no_interval_and_a_reason():
     assert same.corrected(3) is None
 
 
+def test_too_few_prompts_that_differ_are_not_tested_and_the_interval_stays():
+    source = np.random.default_rng(4)
+    right = np.zeros((3, 200))
+    right[:, :30] = source.integers(0, 2, (3, 30))
+    right[0, :30] = 1
+    enough = paired_difference(right, np.zeros_like(right))
+    assert enough.p is not None
+    right[:, 29] = 0
+    found = paired_difference(right, np.zeros_like(right))
+    assert found.p is None
+    assert found.low < found.effect < found.high
+    assert found.why == "not tested: the values of 29 prompts differ, a test needs 30"
+
+
+def test_with_30_prompts_small_p_values_are_as_rare_as_they_should_be():
+    seeds, prompts, draws = 10, 30, 8_000
+    source = np.random.default_rng(5)
+    by_prompt = 1.01  # the prompt is nearly all of the variance
+    squares = MeanSquares(
+        0.01 * source.chisquare(9, draws) / 9,
+        by_prompt * source.chisquare(29, draws) / 29,
+        0.01 * source.chisquare(261, draws) / 261,
+        seeds,
+        prompts,
+    )
+    means = np.sqrt(by_prompt / (seeds * prompts)) * source.standard_normal(draws)
+    # Student's with 29 degrees holds, the normal test has 1.6 times as many below .01
+    assert (squares.p_value(means) < 0.01).mean() <= 0.0125
+
+
 # the bounds are those of the issue, widened by twice the standard error of 4,000 draws
 @pytest.mark.parametrize("ratio", [0, 0.3, 1, 10, 100])
 def test_intervals_cover_the_truth_and_small_p_values_are_rare_with_three_seeds(ratio):
