@@ -30,6 +30,17 @@ def test_differences_are_paired_by_row_and_weighed_by_tokens():
     assert found["loss_low"] <= found["loss"] <= found["loss_high"]
 
 
+def test_pairs_that_either_model_ties_are_left_out_of_the_difference_in_accuracy():
+    sides = [(1.0, 0.0), (0.5, 0.0), (1.0, 0.5), (0.0, 0.0)]
+    own = [{"id": at, "correct": one, "margin": 2.0} for at, (one, _) in enumerate(sides)]
+    first = [{"id": at, "correct": two, "margin": 1.0} for at, (_, two) in enumerate(sides)]
+    found = difference(own, first)
+    assert found["accuracy"] == 0.5
+    assert found["margin"] == 1
+    tied = difference(own[1:2], first[1:2])
+    assert "accuracy" not in tied
+
+
 def test_the_table_names_what_differs_and_what_does_not():
     models = [
         {"model": "a", "means": {"rows": 3, "loss": 2.0, "loss_low": 1.5, "loss_high": 2.5}},
@@ -47,6 +58,10 @@ def test_the_table_names_what_differs_and_what_does_not():
     lines = [*table_lines(models)]
     assert "  bb  1.5  -0.5 (-0.7 … -0.3) from the first: differs" in lines
     assert "  c   1.9  -0.1 (-0.3 … 0.1) from the first: not significant" in lines
+    assert lines[-1] == (
+        "intervals are 95 % each: they are not corrected for the number of comparisons"
+    )
+    assert [*table_lines(models[:1])] == ["rows", "  a  3", "loss", "  a  2 (1.5 … 2.5)"]
 
 
 def test_several_models_are_evaluated_by_one_command(tiny_model_dir, tmp_path):
