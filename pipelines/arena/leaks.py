@@ -18,6 +18,7 @@ __all__ = ["LEAK", "Leaks", "find_leaks", "refuse_leaks"]
 
 LEAK: Final = 0.45
 """Share of an item's words in a row from which it is a leak (scorer `contamination`)."""
+_LONG: Final = 5  # words of a user turn that is compared by itself, as in runs of the scorer
 _SHOWN: Final = 5
 
 
@@ -43,17 +44,19 @@ def find_leaks(
 ) -> dict[str, Leaks]:
     """The overlaps of ``pool`` with each held-out set, of which a file and a table are given.
 
-    Exact is a prompt whose normalised text is that of a held-out row. By n-grams a row is found
+    Exact is a row of which one user turn, or all of them together, have the normalised text of
+    those of a held-out row; system prompts are not compared, and of several turns in a row a short
+    one ("Go on.") does not count by itself. By n-grams a row is found
     that has a share of `LEAK` or more of the words of a held-out prompt, or of its answer if that
     is long, in runs of five words (scorer `contamination`, both sides of a pair).
     """
     from siftune.curate.scorers.contamination import Contamination
 
-    prompts = _prompts(pool)
+    questions = _questions(pool)
     found = {}
     for name, (path, table) in heldout.items():
-        known = set(_prompts(table))
-        exact = [key for key, text in zip(pool["id"], prompts, strict=True) if text in known]
+        known = set().union(*_questions(table))
+        exact = [key for key, own in zip(pool["id"], questions, strict=True) if own & known]
         scored = score(Contamination(against=str(path)), pool)
         shares = [column for column in scored.columns if column.endswith("contamination_overlap")]
         over = scored.filter(pl.max_horizontal(shares) >= LEAK)["id"].to_list()
@@ -61,9 +64,14 @@ def find_leaks(
     return found
 
 
-def _prompts(table: pl.DataFrame) -> list[str]:
-    rows = to_prompts(table)
-    return [plain("\n".join(str(turn["content"]) for turn in row["prompt"])) for row in rows]
+def _questions(table: pl.DataFrame) -> list[set[str]]:
+    """Normalised user turns of each prompt: all as one text, and the long ones each by itself."""
+    found = []
+    for row in to_prompts(table):
+        turns = [plain(str(turn["content"])) for turn in row["prompt"] if turn["role"] == "user"]
+        long = {text for text in turns if len(text.split()) >= _LONG}
+        found.append({" ".join(turns), *long} - {""})
+    return found
 
 
 def refuse_leaks(found: Mapping[str, Leaks]) -> None:

@@ -14,6 +14,7 @@ from siftune.curate.io.ingest import read_rows
 from siftune.curate.runners.run import run as curate_run
 from siftune.finetune.models import loading
 from siftune.pipelines.arena import forecast
+from siftune.pipelines.arena.leaks import _questions
 from siftune.pipelines.arena.measures import pair_accuracy
 from siftune.pipelines.arena.measures.pair_accuracy import _base
 from siftune.pipelines.arena.measures.types import Asked, Values
@@ -284,7 +285,10 @@ def test_no_arm_holds_out_rows_that_others_train_on(arena):
     assert [work.trainer(arm, 9).held_out for arm in arms] == [0.2, 0.2]
 
 
-def written(folder, method, seed, ids=("a", "b"), templates=3, effect=0.0):
+HELD = [f"held:{at}" for at in range(30)]
+
+
+def written(folder, method, seed, ids=HELD, templates=3, effect=0.0):
     path = folder / f"arm-{method}-30-seed{seed}" / "people.nll.json"
     path.parent.mkdir(parents=True)
     values = [[effect + 0.1 * seed + 0.3 * (at % 2) * effect for at in range(len(ids))]] * templates
@@ -292,12 +296,12 @@ def written(folder, method, seed, ids=("a", "b"), templates=3, effect=0.0):
 
 
 def test_only_values_of_this_recipe_are_read(arena, tmp_path):
-    made, ids = arena("budgets=[30]", "seeds=[0, 1]"), {"people": ["a", "b"]}
+    made, ids = arena("budgets=[30]", "seeds=[0, 1]"), {"people": HELD}
     for seed in (0, 1):
         written(tmp_path, "random", seed)
         written(tmp_path, "odd", seed, effect=1.0 + seed)
         written(tmp_path, "shortest", seed)
-    written(tmp_path, "longest", 0, ids=("a", "b", "c"))  # before heldout.people.limit was changed
+    written(tmp_path, "longest", 0, ids=[*HELD, "c"])  # before heldout.people.limit was changed
     written(tmp_path, "all", 0, templates=2)
     methods = {one.method for one in results_of(made, tmp_path, ids, None)}
     assert methods == {"odd", "shortest"}
@@ -397,3 +401,26 @@ def test_another_reward_model_in_the_same_folder_is_asked_again(arena, pool, tmp
         monkeypatch.setattr(loading, "model_hash", lambda path, found=weights: found)
         keys.add(made._key("arm", "people", measure, None))
     assert len(keys) == 2
+
+
+def test_a_user_turn_of_the_pool_that_is_held_out_is_a_leak_whatever_is_around_it(tmp_path):
+    def of(*turns):
+        return {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+    asked, done = ("user", "Who wrote the first  opera?"), ("assistant", "Peri.")
+    pool = [
+        of(("system", "Be brief."), asked, done),
+        of(("user", "Name a river."), done, ("user", "who wrote the first opera?"), done),
+        of(("user", "Name a lake."), done, ("user", "Go on."), done),
+        of(("user", "Go on."), done),
+    ]
+    held = [
+        of(("system", "You know music."), asked, done),
+        of(("user", "Name a hill."), done, ("user", "Go on."), done),
+    ]
+    found = []
+    for name, rows in (("pool.jsonl", pool), ("held.jsonl", held)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found.append(_questions(read_rows(tmp_path / name)[0]))
+    known = set.union(*found[1])
+    assert [bool(own & known) for own in found[0]] == [True, True, False, False]
