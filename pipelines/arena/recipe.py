@@ -319,6 +319,8 @@ def _heldout(raw: Any) -> dict[str, HeldOut]:
         if not isinstance(rows, str):
             raise UsageError(f"{where}: rows: expected a file (-o heldout.{name}.rows=FILE)")
         limit = _number(fields, "limit", 0, int)
+        if limit < 0:
+            raise UsageError(f"{where}: limit: expected a number of rows, 0 for all, got {limit}")
         found[str(name)] = HeldOut(rows, _measures(fields.get("measures"), where), limit)
     return found
 
@@ -361,6 +363,8 @@ def _tested(raw: Any, heldout: Mapping[str, HeldOut]) -> tuple[str, ...]:
     for one in given:
         if one not in known:
             raise UsageError(f"tested: there is no {one!r}; {closest(str(one), tuple(known))}")
+    if len(set(given)) < len(given):
+        raise UsageError(f"tested: one is there more than once: {given}")
     return tuple(given)
 
 

@@ -154,6 +154,8 @@ def test_verdicts_are_named_after_correction():
         ("templates=['{prompt}']", "3 different ones at least"),
         ("templates=[a, b, c]", "has no {prompt}"),
         ("tested=[people/reward]", "tested: there is no 'people/reward'"),
+        ("tested=[people/nll, people/nll]", "tested: one is there more than once"),
+        ("heldout.people.limit=-2", "limit: expected a number of rows, 0 for all, got -2"),
         ("methods.random=[{top_k: {by: ifd}}]", "this arm is built in"),
         ("methods.odd=[{threshold: {bye: x}}]", "threshold has no option 'bye'"),
         ("heldout.people.measures=[nil]", "did you mean nll"),
