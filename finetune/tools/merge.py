@@ -268,7 +268,7 @@ def _warn_of_lost(models: Sequence[str], out: Path) -> None:
         notify(
             f"warning: {out} lacks what the merged reward models had beside their weights: "
             f"{', '.join(name for name, is_lost in lost.items() if is_lost)}; it holds only for "
-            "the weights it was fitted to, and `siftune finetune reward_model` fits it anew"
+            "the weights it was fitted to, and `siftune finetune reward` fits it anew"
         )
 
 
