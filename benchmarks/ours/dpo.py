@@ -60,7 +60,8 @@ def list_work(options: Options) -> Facts:
     return facts
 
 
-def _measured(trainer: Any, options: Options) -> Facts:
+def cost_of(trainer: Any, options: Options) -> Facts:
+    """Seconds and greatest extra memory of the training of a trainer, ours or a peer's."""
     facts: Facts = {}
     forget_peak()
     before = resident_mb()
@@ -69,6 +70,11 @@ def _measured(trainer: Any, options: Options) -> Facts:
     facts["extra_mb"] = peak_mb() - before
     if on_gpu(options):
         facts["gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return facts
+
+
+def _measured(trainer: Any, options: Options) -> Facts:
+    facts = cost_of(trainer, options)
     facts["losses"] = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     pair = 2 * (options["prompt"] + options["answer"])
     facts["tokens"] = options["pairs"] * options["steps"] * pair

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import torch
 
-from benchmarks.ours.dpo import END, PAD, forget_peak, llama, on_gpu, plain_head, resident_mb
-from benchmarks.worker import Facts, Options, cpu_seconds, peak_mb, serve, timed
+from benchmarks.ours.dpo import END, PAD, cost_of, llama, on_gpu, plain_head
+from benchmarks.worker import Facts, Options, cpu_seconds, serve, timed
 
 _BETA: Final = 0.04
 _UNCLIPPED: Final = 1e9  # the norm of gradients as it is
@@ -93,14 +93,8 @@ class _Notes:
 
 
 def _measured(trainer: Any, notes: _Notes) -> Facts:
-    options, facts = notes.options, Facts()
-    forget_peak()
-    before = resident_mb()
-    with timed(facts):
-        trainer.train()
-    facts["extra_mb"] = peak_mb() - before
-    if on_gpu(options):
-        facts["gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    options = notes.options
+    facts = cost_of(trainer, options)
     for kind in ("cpu", "wall"):  # of one rollout; ours makes one more after the last update
         used: list[float] = getattr(notes, kind)
         rollout, update = sum(used) / len(used), (facts[kind] - sum(used)) / options["rollouts"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,6 @@ _KEPT: Final = 4
 """Beginnings whose keys and values are kept."""
 _WORTH: Final = 32
 """Fewest tokens of a beginning that is computed apart."""
-
-_CACHE_NAMES: Final = ("cache", "past_key_values")
-"""The second before transformers 5.24."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +108,9 @@ class NextToken:
     @cached_property
     def _cache_name(self) -> str | None:
         """What the model calls keys and values of earlier tokens; None where it takes none."""
-        takes = inspect.signature(self.lm.loaded.forward).parameters
-        return next((name for name in _CACHE_NAMES if name in takes), None)
+        from siftune.curate.text.decoding import cache_name
+
+        return cache_name(self.lm.loaded)
 
     @cached_property
     def _starts(self) -> OrderedDict[tuple[int, ...], Any]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["mixed"]
+from siftune.curate.text.decoding import CACHE_NAMES
 
-# What `generate` calls the key-value cache: transformers from 5.24 on, and before.
-_CACHE_NAMES = ("cache", "past_key_values")
+__all__ = ["mixed"]
 
 
 @contextmanager
@@ -53,7 +52,7 @@ class _CachedLogits:
         The first model has read ``inputs`` already, so its cache is longer than ``input_ids``
         unless this is the first step of a prompt. Without a cache every step gets all tokens.
         """
-        name = next((name for name in _CACHE_NAMES if inputs.get(name) is not None), None)
+        name = next((name for name in CACHE_NAMES if inputs.get(name) is not None), None)
         if name and inputs[name].get_seq_length() <= inputs["input_ids"].shape[1]:
             self.cache = None
         step = {name: self.cache, "use_cache": True} if name else {"use_cache": False}

@@ -6,13 +6,14 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from siftune.finetune.data.packing import PackedRow, pack_rows, run_packed, shares_prefixes
+from siftune.finetune.data.packing import Packed, PackedRow, pack_rows, run_packed, shares_prefixes
 from siftune.finetune.models.adapters import adapter_parameters, only
 from siftune.finetune.models.loading import is_reward_model, load_causal, load_reward
 from siftune.finetune.models.lora import inner_model
@@ -77,7 +78,12 @@ class Tokens:
             self.input_ids.to(device), self.attention_mask.to(device), self.mask.to(device)
         )
 
-    def rows(self) -> list[PackedRow]:
+    @cached_property
+    def packed(self) -> Packed:
+        """The rows with their prompts shared: policy, reference and critic read the same ones."""
+        return pack_rows(self._rows(), self.input_ids.device)
+
+    def _rows(self) -> list[PackedRow]:
         """Of each row its prompt, the tokens after it, and the places of the chosen ones."""
         left = self.input_ids.shape[1] - self.mask.shape[1]
         there, mask = self.attention_mask.bool().cpu(), self.mask.cpu()
@@ -216,8 +222,7 @@ def _states(trunk: Any, tokens: Tokens) -> Tensor:
     once, and padding is not run at all.
     """
     if shares_prefixes(trunk):
-        packed = pack_rows(tokens.rows(), tokens.input_ids.device)
-        return run_packed(trunk, packed)[packed.predicts]
+        return run_packed(trunk, tokens.packed)[tokens.packed.predicts]
     known = inspect.signature(type(trunk).forward).parameters
     inputs: dict[str, Any] = {
         "input_ids": tokens.input_ids,
